@@ -1,0 +1,48 @@
+"""From a configuration to a model and a loss: facts are injected by name, as pytest does with fixtures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+from torch import nn
+
+from vae_lightning.errors import ConfigError
+from vae_lightning.model.vae import VAE
+from vae_lightning.schema import plain
+
+
+def make(node: Mapping[str, Any], **facts: Any) -> Any:
+    """Call the `_target_` of `node` with what the node says and whichever of `facts` its signature names.
+
+    >>> make({"_target_": "vae_lightning.posterior.normal.Normal", "scale": "exp"}, latent_shape=(2,), n_train=60_000)
+    Normal(...)
+
+    Raises:
+        ConfigError: the target refuses its arguments; the message is the target's own.
+    """
+    settings = plain(node) if isinstance(node, DictConfig) else dict(node)
+    target = get_object(settings.pop("_target_"))
+    given = {k: make(v, **facts) if isinstance(v, dict) and "_target_" in v else v for k, v in settings.items()}
+    wanted = inspect.signature(target).parameters
+    try:
+        return target(**given, **{k: v for k, v in facts.items() if k in wanted and k not in given})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def build_model(config: DictConfig, **facts: Any) -> VAE:
+    """The model that `config` describes, for data of these `facts`: shape, n_context, ..."""
+    likelihood = make(config.likelihood, **facts)
+    posterior = partial(make, config.posterior, **facts)
+    prior = partial(make, config.prior, **facts)
+    return cast(VAE, make(config.model, likelihood=likelihood, posterior=posterior, prior=prior, **facts))
+
+
+def build_loss(config: DictConfig, **facts: Any) -> nn.Module:
+    """The loss that `config` describes."""
+    return cast(nn.Module, make(config.loss, **facts))

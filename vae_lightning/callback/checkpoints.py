@@ -1,0 +1,17 @@
+"""`best.ckpt` and `last.ckpt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+def checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    """The weights with the lowest validation loss, and those after the latest epoch."""
+    where = folder / "checkpoints"
+    best = ModelCheckpoint(
+        where, "best", monitor="val/loss", mode="min", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    last = ModelCheckpoint(where, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    return [best, last]

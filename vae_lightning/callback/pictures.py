@@ -1,0 +1,105 @@
+"""Reconstructions, samples and curves: to look at while a run goes on, and afterwards."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import matplotlib
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from vae_lightning import noise
+from vae_lightning.data.images import Images
+from vae_lightning.lit import LitVAE
+
+COLUMNS, ROWS = 10, 5  # pairs of images, or samples, in a picture
+
+
+class Pictures(Callback):
+    """TensorBoard gets a grid of reconstructions and one of prior samples at each validation; `figures/` the final ones.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "figures"
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitVAE)
+        if not trainer.is_global_zero:
+            return
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not boards:
+            return
+        x, reconstructions, samples = _look(pl_module, _data(trainer).val)
+        for board in boards:
+            board.add_image("reconstructions", _pairs(x, reconstructions), trainer.global_step)
+            board.add_image("samples", make_grid(samples, 2 * COLUMNS, pad_value=1), trainer.global_step)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitVAE)
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        x, reconstructions, samples = _look(pl_module, _data(trainer).test)
+        _save(_pairs(x, reconstructions), "Test images (left of each pair) and their reconstructions", self.folder / "reconstructions.png")
+        _save(make_grid(samples, 2 * COLUMNS, pad_value=1), "Samples: E[x | z] with z from the prior", self.folder / "samples.png")
+        _curves(self.folder.parent / "metrics.csv", self.folder / "curves.png")
+
+
+def _data(trainer: L.Trainer) -> Images:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, Images)
+    return data
+
+
+@torch.no_grad()
+def _look(lit: LitVAE, split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Some images of a split, their reconstructions, and samples of the prior: (N, C, H, W) each, the last (2 N, ...)."""
+    noise.reseed(lit.device, lit.seed, noise.PICTURES, 0)
+    n = ROWS * COLUMNS
+    x = split[0][:n].to(lit.device, torch.get_default_dtype()) / 255
+    c = lit.context(split[1][:n].to(lit.device))
+    samples = lit.model.sample(2 * len(x), torch.cat([c, c]))
+    return tuple(t.clamp(0, 1).cpu() for t in (x, lit.model.reconstruct(x, c), samples))  # type: ignore[return-value]
+
+
+def _pairs(x: Tensor, reconstructions: Tensor) -> Tensor:
+    return make_grid(torch.stack([x, reconstructions], 1).flatten(0, 1), 2 * COLUMNS, pad_value=1)
+
+
+def _save(grid: Tensor, title: str, path: Path) -> None:
+    h, w = grid.shape[-2:]
+    figure = Figure(figsize=(12, 12 * h / w + 0.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(grid.movedim(0, -1).numpy(), interpolation="nearest")
+    axes.set_title(title)
+    axes.axis("off")
+    figure.savefig(path)
+
+
+def _curves(metrics: Path, path: Path) -> None:
+    """Training and validation curves of what metrics.csv holds."""
+    if not metrics.is_file():
+        return
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in ("loss", "elbo", "distortion", "rate") if f"val/{name}" in rows[0]]
+    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for axes, name in zip(figure.subplots(2, 2).flat, names, strict=False):
+        for stage, color, marker in (("train", colors[0], ""), ("val", colors[1], "o")):
+            points = [(int(r["step"]), float(r[f"{stage}/{name}"])) for r in rows if r.get(f"{stage}/{name}")]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=4, label=stage)
+        axes.set(title=name, xlabel="optimiser steps", ylabel="nats per image")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path)

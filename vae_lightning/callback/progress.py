@@ -1,0 +1,49 @@
+"""What a run shows while it works, and how fast it was."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+log = logging.getLogger("vae_lightning")
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar without the version of a logger."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+
+
+class Progress(Callback):
+    """Logs a line per epoch and measures the time of training, validation and start-up left out."""
+
+    def __init__(self) -> None:
+        self.seconds, self.images, self._since = 0.0, 0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "images": self.images}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds, self.images = state["seconds"], state["images"]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        chunk = args[1]
+        self.images += sum(batch.size for batch in chunk) * trainer.world_size
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        shown = ("val/elbo", "val/loss", "val/distortion", "val/rate")
+        values = [f"{k} {float(trainer.callback_metrics[k]):.2f}" for k in shown if k in trainer.callback_metrics]
+        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(values))

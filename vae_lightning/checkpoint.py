@@ -1,0 +1,106 @@
+"""Checkpoints that are whole, hold nothing but numbers and plain values, and can be made into a model again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lightning.build import build_model
+from vae_lightning.compose import compose
+from vae_lightning.errors import ConfigError, NonFiniteError, UserError
+from vae_lightning.model.vae import VAE
+from vae_lightning.resume import find_checkpoint
+from vae_lightning.schema import plain, problems
+
+FORMAT = 1
+GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, renames; refuses weights that are not finite."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        for name, value in checkpoint["state_dict"].items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise NonFiniteError(f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint on the CPU; no code in it is run.
+
+    Raises:
+        UserError: it is damaged, or not one of this framework's.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged, or not a checkpoint") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("vae_lightning", {}).get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of vae_lightning, or of another version")
+    return checkpoint
+
+
+def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself, in plain primitives."""
+    chosen = {group: choices[group] for group in GROUPS}
+    return {"format": FORMAT, "choices": chosen, "config": plain(config), "facts": facts}
+
+
+def load(path: str | Path) -> VAE:
+    """The trained model of a run folder (its best checkpoint) or of a checkpoint file, on the CPU, ready to use.
+
+    The model is rebuilt from the names of its options and from values that pass the same checks as a command line;
+    nothing that came with the file is run.
+
+    Example:
+        vae = vae_lightning.load("outputs/2026-01-31/12-00-00_000000")
+        vae.sample(64)                      # (64, 1, 28, 28) in [0, 1]
+        vae.encode(x).mean                  # (B, D)
+        vae.log_prob(x, samples=5000)       # (B,) nats
+
+    >>> load("nowhere")
+    Traceback (most recent call last):
+    vae_lightning.errors.ConfigError: ckpt=nowhere: there is no such file or folder
+
+    Raises:
+        ConfigError: there is no checkpoint.
+        UserError: it is damaged, or its options do not exist here.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(path, "best.ckpt"))
+    record = checkpoint["vae_lightning"]
+    config, choices = compose([f"{group}={record['choices'][group]}" for group in GROUPS])
+    for group in GROUPS:
+        _set_values(config[group], record["config"][group])
+    config.data = {"binarize": record["config"]["data"]["binarize"]}
+    wrong = problems(config, choices)
+    if wrong:
+        raise UserError(f"{path}: " + "; ".join(f"{key}: {value}" for key, value in wrong.items()))
+    facts = {**record["facts"], "shape": tuple(record["facts"]["shape"])}
+    model = build_model(config, **facts)
+    weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _set_values(node: DictConfig, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _set_values(node[key], value)
+        elif key != "_target_":
+            OmegaConf.update(node, key, value)
+
+

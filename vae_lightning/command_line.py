@@ -1,0 +1,183 @@
+"""Every mistake of a command line, found together and before anything is loaded or written."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_lightning.compose import compose
+from vae_lightning.paths import CONF
+from vae_lightning.schema import nodes, problems
+
+MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
+
+
+def check(overrides: Sequence[str], searchpath: Sequence[str] = ()) -> list[str]:
+    """What is wrong with `overrides`, a line each; an empty list if they can run.
+
+    >>> check(["loss.bta=4"])
+    ['loss.bta=4: no such key; did you mean loss.beta?']
+    """
+    lines: dict[str, None] = {}  # an ordered set
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(OverridesParser.create().parse_override(text))
+        except HydraException as error:
+            lines[f"{text}: {_grammar(error)}"] = None
+    groups = _groups([CONF, *map(Path, searchpath)])
+    chosen, values = [], []
+    for override in parsed:
+        if override.is_hydra_override():
+            chosen.append(override)
+        elif override.key_or_group in groups:
+            wrong = _wrong_options(override, groups[override.key_or_group])
+            lines.update(dict.fromkeys(wrong))
+            if not wrong:
+                chosen.append(override)
+        elif override.key_or_group.rpartition(".")[2].startswith("_"):
+            lines[f"{override.input_line}: a _target_ comes from conf/, not from the command line"] = None
+        else:
+            values.append(override)
+    combinations = itertools.islice(itertools.product(*map(_spellings, chosen)), MAX_COMBINATIONS)
+    unknown: set[str] | None = None  # a key counts as unknown if no combination has it
+    for combination in combinations:
+        try:
+            config, choices = compose(combination, searchpath)
+        except (HydraException, OmegaConfBaseException) as error:
+            lines[_first_line(error)] = None
+            continue
+        known = [o for o in values if _has(config, o.key_or_group)]
+        missing = {_unknown(o, config, groups) for o in values if o not in known}
+        unknown = missing if unknown is None else unknown & missing
+        lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
+    lines.update(dict.fromkeys(sorted(unknown or ())))
+    return list(lines)
+
+
+def _groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in sorted(p for folder in folders for p in folder.glob("*/*.yaml")):
+        found.setdefault(path.parent.name, []).append(path.stem)
+    return found
+
+
+def _wrong_options(override: Override, options: list[str]) -> list[str]:
+    group, wrong = override.key_or_group, []
+    if override.is_delete():
+        return []
+    for option in _values(override):
+        for name in option if isinstance(option, list) else [option]:
+            if name is not None and str(name) not in options:
+                hint = _did_you_mean(str(name), options) or _other_key(override, name)
+                wrong.append(f"{group}={name}: no such option{hint}; {group} is one of {', '.join(options)}")
+    return wrong
+
+
+def _other_key(override: Override, value: Any) -> str:
+    """`beta=4`: the group `beta` chooses a schedule, the number is `loss.beta`."""
+    keys = [k for k in _leaves(compose()[0]) if k.rpartition(".")[2] == override.key_or_group]
+    return f"; did you mean {keys[0]}={value}?" if keys else ""
+
+
+def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[Override]) -> list[str]:
+    """Each swept value is tried once, beside the first value of all the others."""
+    lines: dict[str, None] = {}
+    spellings = [list(_values(o)) for o in overrides]
+    trials = [[s[0] for s in spellings]]
+    for i, values in enumerate(spellings):
+        trials += [[*trials[0][:i], value, *trials[0][i + 1 :]] for value in values[1:]]
+    for trial in trials:
+        job = config.copy()
+        for override, value in zip(overrides, trial, strict=True):
+            try:
+                if override.is_delete():
+                    OmegaConf.set_struct(job, False)
+                    parent, _, key = override.key_or_group.rpartition(".")
+                    del (OmegaConf.select(job, parent) if parent else job)[key]
+                else:
+                    OmegaConf.update(job, override.key_or_group, value, force_add=True)
+            except (OmegaConfBaseException, KeyError) as error:
+                lines[f"{override.input_line}: {_first_line(error)}"] = None
+        lines.update({f"{key}: {wrong}": None for key, wrong in problems(job, choices).items()})
+    return list(lines)
+
+
+def _spellings(override: Override) -> list[str]:
+    if not override.is_sweep_override() or override.is_hydra_override():
+        return [override.input_line or ""]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _values(override: Override) -> Iterable[Any]:
+    if not override.is_sweep_override():
+        return [override.value()]
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        return [sweep.start, sweep.end]
+    if isinstance(sweep, RangeSweep):
+        return list(sweep.range())
+    return [OverridesParser.create().parse_override(f"x={text}").value() for text in override.sweep_string_iterator()]
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
+    return isinstance(node, DictConfig) and last in node
+
+
+def _leaves(config: DictConfig, path: str = "") -> list[str]:
+    found = []
+    for key in config:
+        name = f"{path}.{key}" if path else str(key)
+        node = config._get_node(key)
+        found += _leaves(node, name) if isinstance(node, DictConfig) else [name]
+    return [name for name in found if not name.endswith("_target_")]
+
+
+def _unknown(override: Override, config: DictConfig, groups: dict[str, list[str]]) -> str:
+    key = override.key_or_group
+    leaves, last = _leaves(config), key.rpartition(".")[2]
+    same = [k for k in leaves if k.rpartition(".")[2] == last]
+    options = [f"{group}={last}" for group, names in groups.items() if last in names and group == key.partition(".")[0]]
+    absent = [f"{group}={key.split('.')[1]} first" for group, names in groups.items()
+              if key.startswith(f"{group}.") and key.split(".")[1] in names]
+    close = same or options or absent or difflib.get_close_matches(key, [*leaves, *groups], n=2)
+    close = close or [k for k in leaves if k.rpartition(".")[2] in difflib.get_close_matches(last, [x.rpartition(".")[2] for x in leaves])]
+    node = next((n for path, n in nodes(config) if path == key.rpartition(".")[0]), None)
+    if close:
+        hint = f"; did you mean {' or '.join(close[:3])}?"
+    elif node is not None:
+        hint = f"; {key.rpartition('.')[0]} has {', '.join(k for k in map(str, node) if k != '_target_')}"
+    else:
+        hint = "; `python -m vae_lightning --help` lists all keys"
+    return f"{override.input_line}: no such key{hint}"
+
+
+def _did_you_mean(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _grammar(error: Exception) -> str:
+    return f"not of the form key=value ({_first_line(error)})"
+
+
+def split(arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Hydra's flags, and the overrides, of a command line."""
+    known = get_args_parser().parse_args(list(arguments))
+    return known, known.overrides

@@ -1,0 +1,38 @@
+"""Compose the configuration outside of `hydra.main`: to check it first, to load a checkpoint, in a test or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, open_dict
+
+from vae_lightning.paths import CONF
+
+
+def compose(overrides: Iterable[str] = (), searchpath: Iterable[str] = ()) -> tuple[DictConfig, dict[str, Any]]:
+    """The configuration that `python -m vae_lightning <overrides>` would run, and the option chosen in each group.
+
+    >>> config, choices = compose(["model=conv", "loss.beta=4"])
+    >>> choices["model"], config.loss.beta
+    ('conv', 4)
+    """
+    where = ",".join(f"'file://{path}'" for path in searchpath)
+    outer = deepcopy(GlobalHydra.instance().hydra)  # this may run inside of somebody else's hydra.main
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            extra = [f"hydra.searchpath=[{where}]"] if where else []
+            config = hydra_compose("config", [*overrides, *extra], return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return config, choices

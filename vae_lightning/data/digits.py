@@ -1,0 +1,40 @@
+"""scikit-learn's bundled handwritten digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from vae_lightning.data.images import Raw
+from vae_lightning.schema import Count
+
+
+class Digits:
+    """1 797 digits of 8x8 pixels from 43 people, resized. Alpaydin and Kaynak (1998), UCI repository, 10.24432/C50P49.
+
+    >>> Digits(size=28).read(None).test[0].shape
+    torch.Size([297, 1, 28, 28])
+
+    Args:
+        size: pixels a side.
+        test_size: how many images become the test set, the last ones of the collection.
+    """
+
+    name = "digits"
+
+    def __init__(self, size: Count = 28, test_size: Count = 297) -> None:
+        self.size, self.test_size = size, test_size
+
+    def read(self, root: Path | None) -> Raw:
+        """All images; nothing is read from `root`."""
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        grey = torch.from_numpy(data.images).float().unsqueeze(1) / 16
+        grey = F.interpolate(grey, size=(self.size, self.size), mode="bilinear", antialias=True)
+        x, y = (grey.clamp(0, 1) * 255).round().to(torch.uint8), torch.from_numpy(data.target).long()
+        if self.test_size >= len(x) - 1:
+            raise ValueError(f"data.source.test_size={self.test_size}: there are {len(x)} images in all")
+        return Raw((x[: -self.test_size], y[: -self.test_size]), (x[-self.test_size :], y[-self.test_size :]))

@@ -1,0 +1,206 @@
+"""The LightningModule: one step, logging, optimisers. It knows neither models nor losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from vae_lightning import noise
+from vae_lightning.anneal import Anneal
+from vae_lightning.data.loader import Minibatch
+from vae_lightning.errors import NonFiniteError
+from vae_lightning.meter import Meter
+from vae_lightning.model.vae import VAE
+from vae_lightning.scheduler import Scheduler
+
+
+class LitVAE(L.LightningModule):
+    """Trains `model` with `loss`, several minibatches per call of Lightning.
+
+    Lightning's work around a step takes longer than a small network's step itself, so a loader hands over a list of
+    minibatches and this module takes one optimiser step for each (manual optimisation). Everything that happens per
+    step happens per minibatch here: annealing, noise, clipping, schedulers, logging. How long the lists are changes
+    nothing but the speed.
+
+    Args:
+        model: images and context to a Trace.
+        loss: (model, x, c) to a scalar and its terms, in nats per image.
+        optimizer: makes the optimiser of an iterable of parameters.
+        scheduler: makes the scheduler of an optimiser.
+        anneals: numbers that change with time; validation and test see their last values, so that epochs compare.
+        seed: of all noise.
+        gradient_clip_val: the largest norm of the gradient.
+        log_every_n_steps: a point of the training curves is the mean over so many optimiser steps.
+        record: what a checkpoint says of itself: plain primitives.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Scheduler],
+        anneals: Sequence[Anneal] = (),
+        seed: int = 0,
+        gradient_clip_val: float | None = None,
+        log_every_n_steps: int = 50,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.loss = model, loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.anneals, self.seed, self.log_every = anneals, seed, log_every_n_steps
+        self.gradient_clip_val, self.record = gradient_clip_val, record or {}
+        self.meter, self.annealed = Meter(), dict[str, float]()
+
+    # ---- training -------------------------------------------------------------------------------------------------
+    def training_step(self, chunk: list[Minibatch], _: int) -> None:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        for batch in chunk:
+            self._minibatch(batch, optimizer)
+        self.log("elbo" if self.model.likelihood.density else "loss", self._shown, prog_bar=True, logger=False)
+
+    def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> None:
+        self._anneal(batch.epoch)
+        noise.reseed(self.device, self.seed, noise.TRAIN, batch.index, self.global_rank)
+        values = self._values(batch)
+        loss = values["loss"]
+        self._refuse_non_finite(values)
+        self.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)
+        self.meter.add(values, batch.size)
+        self._shown = values.get("elbo", loss).detach()
+        if not batch.steps:
+            return
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.global_step % self.log_every == 0:
+            self._log_training()
+        self._schedule("step")
+
+    def _values(self, batch: Minibatch) -> dict[str, Tensor]:
+        """The loss and its terms in nats per image; the bound itself, without any weights."""
+        loss, terms = self.loss(self.model, batch.x, self.context(batch.y))
+        values = {"loss": loss, **terms}
+        if self.model.likelihood.density:
+            values["elbo"] = -(terms["distortion"] + terms["rate"])
+        return values
+
+    def context(self, y: Tensor) -> Tensor:
+        """Labels (B,) -> context (B, n_context): one-hot, or of no width."""
+        n = self.model.n_context
+        dtype = torch.get_default_dtype()
+        return F.one_hot(y, n).to(dtype) if n else torch.zeros(len(y), 0, dtype=dtype, device=y.device)
+
+    def _anneal(self, epoch: float) -> None:
+        self.annealed = {anneal.path: anneal.apply(self, epoch) for anneal in self.anneals}
+
+    def _refuse_non_finite(self, values: dict[str, Tensor]) -> None:
+        if math.isfinite(values["loss"].item()):
+            return
+        terms = ", ".join(f"{name}={value.item():g}" for name, value in values.items() if name != "loss")
+        annealed = ", ".join(f"{path}={value:g}" for path, value in self.annealed.items())
+        raise NonFiniteError(
+            f"step {self.global_step + 1}: the loss is {values['loss'].item()} ({terms}) with optimizer.lr={self._lr():g}, "
+            f"{annealed}. The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
+            "trainer.gradient_clip_val=1 or posterior.scale=softplus may help; debug=true finds the operation"
+        )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.gradient_clip_val is not None:
+            self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
+
+    def on_train_epoch_end(self) -> None:
+        self._log_training()
+        self._schedule("epoch")
+        for logger in self.trainer.loggers:
+            logger.save()
+
+    def _log_training(self) -> None:
+        means = self._means()
+        self.meter.clear()
+        if means:
+            schedules = {path.rpartition(".")[2]: value for path, value in self.annealed.items()}
+            self._to_loggers({f"train/{name}": v for name, v in {**means, **schedules, "lr": self._lr()}.items()})
+
+    # ---- validation and test ----------------------------------------------------------------------------------------
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def _start_evaluation(self) -> None:
+        self.training_meter, self.meter = self.meter, Meter()
+        self._anneal(math.inf)
+
+    def validation_step(self, chunk: list[Minibatch], _: int) -> None:
+        self._evaluate(chunk, noise.VAL)
+
+    def test_step(self, chunk: list[Minibatch], _: int) -> None:
+        self._evaluate(chunk, noise.TEST)
+
+    def _evaluate(self, chunk: list[Minibatch], stream: int) -> None:
+        for batch in chunk:
+            noise.reseed(self.device, self.seed, stream, batch.index, self.global_rank)
+            self.meter.add(self._values(batch), batch.size)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def _finish_evaluation(self, stage: str) -> None:
+        means = {f"{stage}/{name}": value for name, value in self._means().items()}
+        if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
+            raise NonFiniteError(f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written")
+        self.meter = self.training_meter
+        self.log_dict(means, logger=False)
+        self._to_loggers(means)
+
+    # ---- shared -----------------------------------------------------------------------------------------------------
+    def _means(self) -> dict[str, float]:
+        means = self.meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
+        if "elbo" in means:
+            means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.param_shape) / math.log(2)
+        return means
+
+    def _to_loggers(self, values: dict[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step)
+
+    def _lr(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _schedule(self, interval: str) -> None:
+        if interval != self.schedule_interval:
+            return
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(float(self.trainer.callback_metrics["val/loss"]))
+        else:
+            scheduler.step()
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]
+        optimizer = self.make_optimizer(parameters=parameters)
+        scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)
+        return [optimizer], [scheduler]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["vae_lightning"] = self.record
+        checkpoint["meter"] = self.meter.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.meter.load_state_dict(checkpoint["meter"])

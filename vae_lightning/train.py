@@ -1,0 +1,177 @@
+"""One run: seed, data, build, fit, test, keep."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import random
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch.distributions import Distribution
+
+from vae_lightning.build import build_loss, build_model, make
+from vae_lightning.callback.checkpoints import checkpoints
+from vae_lightning.callback.pictures import Pictures
+from vae_lightning.callback.progress import Progress, ProgressBar
+from vae_lightning.checkpoint import describe, read_checkpoint
+from vae_lightning.data.images import Images
+from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.lit import LitVAE
+from vae_lightning.resume import find_checkpoint
+from vae_lightning.schema import plain, problems
+
+log = logging.getLogger("vae_lightning")
+
+UNITS = {"bits_per_dim": "bits per pixel"}
+
+
+def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
+    """Train, test the best checkpoint, and leave everything in `folder`.
+
+    Args:
+        config: as `compose` gives it.
+        choices: the option of each group, likewise.
+        folder: the run folder.
+
+    Returns:
+        The test loss, in nats per image.
+
+    Raises:
+        ConfigError: `config` cannot work.
+        UserError: something outside is not as it should be, or training broke down; says what to do.
+    """
+    started = time.perf_counter()
+    if wrong := problems(config, choices):
+        raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
+    quiet()
+    Distribution.set_default_validate_args(config.debug)
+    resumed = _resumed(config)
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
+    torch.manual_seed(config.seed)
+
+    settings = {key: config.trainer[key] for key in ("minibatches_per_step", "accumulate_grad_batches", "max_epochs")}
+    data: Images = make(config.data, seed=config.seed, **settings)
+    facts = {
+        "shape": data.shape,
+        "n_train": data.n_train,
+        "n_classes": data.n_classes,
+        "n_context": data.n_classes if config.condition == "label" else 0,
+    }
+    record = describe(config, choices, {**facts, "shape": list(data.shape)})
+    lit = build(config, record, **facts)
+    parts = {"folder": folder, "debug": config.debug}
+    extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
+    progress, bar = Progress(), [ProgressBar()] if config.trainer.enable_progress_bar else []
+    best, last = checkpoints(folder)
+    trainer: L.Trainer = make(
+        config.trainer,
+        callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
+        loggers=[make(node, **parts) for node in plain(config.logger).values()],
+        **parts,
+    )
+    parameters = sum(p.numel() for p in lit.parameters())
+    log.info("%s: %d images of %s; %s parameters; %s", data.name, data.n_train, data.shape, f"{parameters:,}", _device(trainer))
+    trainer.fit(lit, data, ckpt_path=resumed, weights_only=True)
+    fitted = time.perf_counter() - started
+    trainer.test(lit, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+
+    test = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    results = {
+        "test": test,
+        "best_checkpoint": os.path.relpath(best.best_model_path, folder),
+        "epochs": trainer.current_epoch,
+        "seconds": round(fitted, 3),
+        "images_per_second": round(progress.images / progress.seconds, 1) if progress.seconds else 0.0,
+        "parameters": parameters,
+        "seed": config.seed,
+        "versions": _versions(),
+        "device": _device(trainer),
+        "data": data.describe(),
+    }
+    if trainer.is_global_zero:
+        _write(results, folder / "results.json")
+        _show(results, folder)
+    return test["loss"]
+
+
+def build(config: DictConfig, record: dict[str, Any], **facts: Any) -> LitVAE:
+    """The training module that `config` describes, for data of these `facts`."""
+    steps = math.ceil(math.ceil(facts["n_train"] / config.data.batch_size) / config.trainer.accumulate_grad_batches)
+    fused = config.trainer.precision != "16-mixed"  # Lightning cannot clip behind a fused optimiser that unscales
+    return LitVAE(
+        build_model(config, **facts),
+        build_loss(config, **facts),
+        partial(make, config.optimizer, fused=fused),
+        partial(make, config.scheduler, steps_per_epoch=steps, max_epochs=config.trainer.max_epochs),
+        [make(config.beta)],
+        config.seed,
+        config.trainer.gradient_clip_val,
+        config.trainer.log_every_n_steps,
+        record,
+    )
+
+
+def quiet() -> None:
+    """Lightning's advertisements and notes go to nobody; its warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _resumed(config: DictConfig) -> Path | None:
+    if config.ckpt is None:
+        return None
+    path = find_checkpoint(config.ckpt)
+    done = read_checkpoint(path)["epoch"] + 1
+    if done >= config.trainer.max_epochs:
+        raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
+    log.info("going on after epoch %d of %s", done, path)
+    return path
+
+
+def _device(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{trainer.world_size} x {device.type} ({name})"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("vae-lightning", "torch", "lightning", "hydra-core")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write(results: dict[str, Any], path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    except ValueError as error:
+        raise UserError(f"{path}: a result is not finite, nothing was written: {results['test']}") from error
+    os.replace(temporary, path)
+
+
+def _show(results: dict[str, Any], folder: Path) -> None:
+    table = Table(title="test results of the best checkpoint")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for name, value in results["test"].items():
+        table.add_row(name, f"{value:.4f}" if name in UNITS else f"{value:.2f}", UNITS.get(name, "nats per image"))
+    table.add_row("speed", f"{results['images_per_second']:,.0f}", "training images per second")
+    table.add_row("epochs", str(results["epochs"]), f"{results['seconds']:.0f} seconds in all")
+    console = Console()
+    console.print(table)
+    console.print(f"everything is in {folder}", soft_wrap=True, highlight=False)
+    log.debug("%s", results)

@@ -1,0 +1,69 @@
+"""Lightning's Trainer, with the knobs that make sense here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from vae_lightning.checkpoint import AtomicCheckpointIO
+from vae_lightning.errors import ConfigError
+from vae_lightning.schema import Count, Positive
+
+
+def trainer(
+    folder: Path,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    debug: bool,
+    max_epochs: Count = 20,
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto",
+    devices: Count | list[int] | str = 1,
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true",
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    num_nodes: Count = 1,
+    minibatches_per_step: Count = 16,
+    gradient_clip_val: Positive | None = None,
+    accumulate_grad_batches: Count = 1,
+    log_every_n_steps: Count = 50,
+    check_val_every_n_epoch: Count = 1,
+    deterministic: bool = False,
+    enable_progress_bar: bool = True,
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None,
+) -> L.Trainer:
+    """The Trainer of a run.
+
+    `minibatches_per_step`, `gradient_clip_val`, `accumulate_grad_batches` and `log_every_n_steps` count minibatches
+    and optimiser steps, of which Lightning sees several at once: the data module and `LitVAE` carry them out.
+
+    Raises:
+        ConfigError: this machine has no such accelerator, or not so many; the message is Lightning's.
+    """
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,
+            strategy=strategy,
+            num_nodes=num_nodes,
+            max_epochs=max_epochs,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            deterministic=deterministic,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=False,
+            profiler=profiler,
+            detect_anomaly=debug,
+            default_root_dir=folder,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpointIO()],
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise ConfigError(f"accelerator={accelerator}, devices={devices}: {error}") from error
