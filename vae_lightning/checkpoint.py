@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lightning.build import build_model
 from vae_lightning.compose import compose
-from vae_lightning.errors import ConfigError, NonFiniteError, UserError
+from vae_lightning.errors import NonFiniteError, UserError
 from vae_lightning.model.vae import VAE
 from vae_lightning.resume import find_checkpoint
 from vae_lightning.schema import plain, problems
@@ -28,7 +28,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         for name, value in checkpoint["state_dict"].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise NonFiniteError(f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written")
+                raise NonFiniteError(
+                    f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written"
+                )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
@@ -102,5 +104,3 @@ def _set_values(node: DictConfig, values: dict[str, Any]) -> None:
             _set_values(node[key], value)
         elif key != "_target_":
             OmegaConf.update(node, key, value)
-
-

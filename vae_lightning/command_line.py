@@ -138,8 +138,8 @@ def _has(config: DictConfig, key: str) -> bool:
 
 def _leaves(config: DictConfig, path: str = "") -> list[str]:
     found = []
-    for key in config:
-        name = f"{path}.{key}" if path else str(key)
+    for key in map(str, config):
+        name = f"{path}.{key}" if path else key
         node = config._get_node(key)
         found += _leaves(node, name) if isinstance(node, DictConfig) else [name]
     return [name for name in found if not name.endswith("_target_")]
@@ -150,10 +150,17 @@ def _unknown(override: Override, config: DictConfig, groups: dict[str, list[str]
     leaves, last = _leaves(config), key.rpartition(".")[2]
     same = [k for k in leaves if k.rpartition(".")[2] == last]
     options = [f"{group}={last}" for group, names in groups.items() if last in names and group == key.partition(".")[0]]
-    absent = [f"{group}={key.split('.')[1]} first" for group, names in groups.items()
-              if key.startswith(f"{group}.") and key.split(".")[1] in names]
+    absent = [
+        f"{group}={key.split('.')[1]} first"
+        for group, names in groups.items()
+        if key.startswith(f"{group}.") and key.split(".")[1] in names
+    ]
     close = same or options or absent or difflib.get_close_matches(key, [*leaves, *groups], n=2)
-    close = close or [k for k in leaves if k.rpartition(".")[2] in difflib.get_close_matches(last, [x.rpartition(".")[2] for x in leaves])]
+    close = close or [
+        k
+        for k in leaves
+        if k.rpartition(".")[2] in difflib.get_close_matches(last, [x.rpartition(".")[2] for x in leaves])
+    ]
     node = next((n for path, n in nodes(config) if path == key.rpartition(".")[0]), None)
     if close:
         hint = f"; did you mean {' or '.join(close[:3])}?"

@@ -1,4 +1,4 @@
-"""Compose the configuration outside of `hydra.main`: to check it first, to load a checkpoint, in a test or a notebook."""
+"""The configuration without `hydra.main`: to check it first, to load a checkpoint, in a test or a notebook."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -26,9 +26,9 @@ from vae_lightning.scheduler import Scheduler
 class LitVAE(L.LightningModule):
     """Trains `model` with `loss`, several minibatches per call of Lightning.
 
-    Lightning's work around a step takes longer than a small network's step itself, so a loader hands over a list of
+    Lightning's work around a step takes longer than a small network's step itself, so a loader hands over several
     minibatches and this module takes one optimiser step for each (manual optimisation). Everything that happens per
-    step happens per minibatch here: annealing, noise, clipping, schedulers, logging. How long the lists are changes
+    step happens per minibatch here: annealing, noise, clipping, schedulers, logging. How many they are changes
     nothing but the speed.
 
     Args:
@@ -64,37 +64,39 @@ class LitVAE(L.LightningModule):
         self.meter, self.annealed = Meter(), dict[str, float]()
 
     # ---- training -------------------------------------------------------------------------------------------------
-    def training_step(self, chunk: list[Minibatch], _: int) -> None:
-        optimizer = self.optimizers()
+    def training_step(self, chunk: Iterable[Minibatch], _: int) -> dict[str, int]:
+        """One optimiser step for each minibatch; says how many images there were."""
+        optimizer, images = self.optimizers(), 0
         assert isinstance(optimizer, LightningOptimizer)
         for batch in chunk:
-            self._minibatch(batch, optimizer)
-        self.log("elbo" if self.model.likelihood.density else "loss", self._shown, prog_bar=True, logger=False)
+            values = self._minibatch(batch, optimizer)
+            images += batch.size
+        bound = self.model.likelihood.density
+        shown = -(values["distortion"] + values["rate"]) if bound else values["loss"]
+        self.log("elbo" if bound else "loss", shown.detach(), prog_bar=True, logger=False, batch_size=1)
+        return {"images": images}
 
-    def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> None:
+    def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
         self._anneal(batch.epoch)
-        noise.reseed(self.device, self.seed, noise.TRAIN, batch.index, self.global_rank)
+        noise.reseed(self.device, self.seed, noise.TRAIN, batch.number, self.global_rank)
         values = self._values(batch)
         loss = values["loss"]
         self._refuse_non_finite(values)
         self.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)
         self.meter.add(values, batch.size)
-        self._shown = values.get("elbo", loss).detach()
-        if not batch.steps:
-            return
-        optimizer.step()
-        optimizer.zero_grad()
-        if self.global_step % self.log_every == 0:
-            self._log_training()
-        self._schedule("step")
+        if batch.steps:
+            optimizer.step()
+            for parameter in self.trained:  # what zero_grad does, without its record for the profiler
+                parameter.grad = None
+            if self.global_step % self.log_every == 0:
+                self._log_training()
+            self._schedule("step")
+        return values
 
     def _values(self, batch: Minibatch) -> dict[str, Tensor]:
-        """The loss and its terms in nats per image; the bound itself, without any weights."""
+        """The loss and its terms, in nats per image."""
         loss, terms = self.loss(self.model, batch.x, self.context(batch.y))
-        values = {"loss": loss, **terms}
-        if self.model.likelihood.density:
-            values["elbo"] = -(terms["distortion"] + terms["rate"])
-        return values
+        return {"loss": loss, **terms}
 
     def context(self, y: Tensor) -> Tensor:
         """Labels (B,) -> context (B, n_context): one-hot, or of no width."""
@@ -103,16 +105,20 @@ class LitVAE(L.LightningModule):
         return F.one_hot(y, n).to(dtype) if n else torch.zeros(len(y), 0, dtype=dtype, device=y.device)
 
     def _anneal(self, epoch: float) -> None:
-        self.annealed = {anneal.path: anneal.apply(self, epoch) for anneal in self.anneals}
+        for anneal in self.anneals:
+            if self.annealed.get(anneal.path) != (value := anneal(epoch)):
+                self.annealed[anneal.path] = value
+                anneal.apply(self, epoch)
 
     def _refuse_non_finite(self, values: dict[str, Tensor]) -> None:
         if math.isfinite(values["loss"].item()):
             return
         terms = ", ".join(f"{name}={value.item():g}" for name, value in values.items() if name != "loss")
-        annealed = ", ".join(f"{path}={value:g}" for path, value in self.annealed.items())
+        settings = {"optimizer.lr": self._lr(), **self.annealed}
+        said = ", ".join(f"{path}={value:g}" for path, value in settings.items())
         raise NonFiniteError(
-            f"step {self.global_step + 1}: the loss is {values['loss'].item()} ({terms}) with optimizer.lr={self._lr():g}, "
-            f"{annealed}. The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
+            f"step {self.global_step + 1}: the loss is {values['loss'].item()} ({terms}) with {said}. "
+            "The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
             "trainer.gradient_clip_val=1 or posterior.scale=softplus may help; debug=true finds the operation"
         )
 
@@ -131,7 +137,12 @@ class LitVAE(L.LightningModule):
         self.meter.clear()
         if means:
             schedules = {path.rpartition(".")[2]: value for path, value in self.annealed.items()}
-            self._to_loggers({f"train/{name}": v for name, v in {**means, **schedules, "lr": self._lr()}.items()})
+            self._to_loggers(
+                {
+                    f"train/{name}": v
+                    for name, v in {**means, **schedules, "lr": self._lr(), "epoch": self.current_epoch}.items()
+                }
+            )
 
     # ---- validation and test ----------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
@@ -144,15 +155,15 @@ class LitVAE(L.LightningModule):
         self.training_meter, self.meter = self.meter, Meter()
         self._anneal(math.inf)
 
-    def validation_step(self, chunk: list[Minibatch], _: int) -> None:
+    def validation_step(self, chunk: Iterable[Minibatch], _: int) -> None:
         self._evaluate(chunk, noise.VAL)
 
-    def test_step(self, chunk: list[Minibatch], _: int) -> None:
+    def test_step(self, chunk: Iterable[Minibatch], _: int) -> None:  # noqa: PT019
         self._evaluate(chunk, noise.TEST)
 
-    def _evaluate(self, chunk: list[Minibatch], stream: int) -> None:
+    def _evaluate(self, chunk: Iterable[Minibatch], stream: int) -> None:
         for batch in chunk:
-            noise.reseed(self.device, self.seed, stream, batch.index, self.global_rank)
+            noise.reseed(self.device, self.seed, stream, batch.number, self.global_rank)
             self.meter.add(self._values(batch), batch.size)
 
     def on_validation_epoch_end(self) -> None:
@@ -164,21 +175,24 @@ class LitVAE(L.LightningModule):
     def _finish_evaluation(self, stage: str) -> None:
         means = {f"{stage}/{name}": value for name, value in self._means().items()}
         if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
-            raise NonFiniteError(f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written")
+            raise NonFiniteError(
+                f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written"
+            )
         self.meter = self.training_meter
-        self.log_dict(means, logger=False)
+        self.log_dict(means, logger=False, batch_size=1)
         self._to_loggers(means)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
     def _means(self) -> dict[str, float]:
         means = self.meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
-        if "elbo" in means:
+        if means and self.model.likelihood.density:  # the bound itself, whatever the loss weighs
+            means["elbo"] = -(means["distortion"] + means["rate"])
             means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.param_shape) / math.log(2)
         return means
 
     def _to_loggers(self, values: dict[str, float]) -> None:
         for logger in self.trainer.loggers:
-            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step)
+            logger.log_metrics(values, step=self.global_step)
 
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -193,8 +207,8 @@ class LitVAE(L.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]
-        optimizer = self.make_optimizer(parameters=parameters)
+        self.trained = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]
+        optimizer = self.make_optimizer(parameters=self.trained)
         scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)
         return [optimizer], [scheduler]
 

@@ -58,10 +58,10 @@ class MetricsCSV(Logger):
     def save(self) -> None:
         if not self.rows:
             return
-        columns = sorted({name for row in self.rows.values() for name in row} - {"step", "epoch"})
+        columns = sorted({name for row in self.rows.values() for name in row} - {"step"})
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", "epoch", *columns], restval="")
+            writer = csv.DictWriter(file, ["step", *columns], restval="")
             writer.writeheader()
             writer.writerows(self.rows[step] for step in sorted(self.rows))
         os.replace(temporary, self.path)

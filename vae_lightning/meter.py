@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 class Meter:
-    """Means over images. Sums stay on the device until they are asked for.
+    """Means over images. The values stay on the device until they are asked for.
 
     >>> meter = Meter()
     >>> meter.add({"loss": torch.tensor(1.0)}, 3)
@@ -20,27 +21,31 @@ class Meter:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.sums: Tensor | None = None  # of each name, and the number of images
+        self.rows: list[Tensor] = []  # the values of a minibatch
+        self.sizes: list[int] = []  # its images
 
     def add(self, values: dict[str, Tensor], n: int) -> None:
         """`values` are means over `n` images."""
-        one = next(iter(values.values())).new_ones(())
-        precise = torch.float32 if one.device.type == "mps" else torch.float64
-        row = torch.stack([*values.values(), one]).detach().to(precise) * n
-        self.names, self.sums = list(values), row if self.sums is None else self.sums + row
+        self.names = list(values)
+        self.rows.append(torch.stack([value.detach() for value in values.values()]))
+        self.sizes.append(n)
 
     def means(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
-        """The means since the last call of `clear`; `reduce` adds up the sums of all processes."""
-        if self.sums is None:
+        """The means of all that was added since `clear`; `reduce` adds up the sums of all processes."""
+        if not self.rows:
             return {}
-        *sums, n = reduce(self.sums).tolist()
+        rows = torch.stack(self.rows)
+        if rows.device.type != "mps":  # which knows no float64
+            rows = rows.double()
+        sizes = rows.new_tensor(self.sizes)
+        *sums, n = reduce(torch.cat([sizes @ rows, sizes.sum()[None]])).tolist()
         return {name: value / n for name, value in zip(self.names, sums, strict=True)}
 
     def clear(self) -> None:
-        self.sums = None
+        self.rows, self.sizes = [], []
 
-    def state_dict(self) -> dict[str, object]:
-        return {"names": self.names, "sums": self.sums}
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "rows": self.rows, "sizes": self.sizes}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.names, self.sums = state["names"], state["sums"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.names, self.rows, self.sizes = state["names"], list(state["rows"]), list(state["sizes"])

@@ -44,8 +44,6 @@ def step(optimizer: Optimizer, every_epochs: Count = 10, factor: Fraction = 0.5)
     return StepLR(optimizer, every_epochs, factor), "epoch"
 
 
-def plateau(
-    optimizer: Optimizer, patience: Count = 5, factor: Fraction = 0.5, min_lr: NonNegative = 0.0
-) -> Scheduler:
+def plateau(optimizer: Optimizer, patience: Count = 5, factor: Fraction = 0.5, min_lr: NonNegative = 0.0) -> Scheduler:
     """The learning rate is multiplied by `factor` after `patience` validations without a lower loss."""
     return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_lr), "epoch"

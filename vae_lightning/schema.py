@@ -67,7 +67,9 @@ def describe(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin in (Union, UnionType):
         return ", or ".join(describe(a) for a in args)
-    if origin in (list, tuple):
+    if origin is tuple:
+        return f"a list of {len(args)} items, each {describe(args[0])}"
+    if origin is list:
         return f"a list of at least one item, each {describe(args[0])}"
     names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", NoneType: "null"}
     return names.get(annotation, "anything")
@@ -86,8 +88,10 @@ def allows(annotation: Any, value: Any) -> bool:
         return any(value == a and type(value) is type(a) for a in args)
     if origin in (Union, UnionType):
         return any(allows(a, value) for a in args)
-    if origin in (list, tuple):
-        return isinstance(value, list | tuple) and len(value) > 0 and all(allows(args[0], v) for v in value)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(args) and all(map(allows, args, value))
+    if origin is list:
+        return isinstance(value, list) and len(value) > 0 and all(allows(args[0], v) for v in value)
     if annotation is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is int:
@@ -129,11 +133,10 @@ def read(target: str) -> Target:
     found = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name]
     if not found:
         raise ConfigError(f"_target_ {target}: there is no {name!r} in {spec.origin}")
-    node = found[-1]
-    if isinstance(node, ast.ClassDef):
-        node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    inner = found[-1].body if isinstance(found[-1], ast.ClassDef) else found[-1:]
+    node = next((n for n in inner if isinstance(n, ast.FunctionDef) and n.name in (name, "__init__")), None)
     if node is None:
-        return Target({}, frozenset())
+        return Target({}, frozenset(), _needs(tree))
     arguments = [a for a in [*node.args.posonlyargs, *node.args.args] if a.arg != "self"]
     required = arguments[: len(arguments) - len(node.args.defaults)] + [
         a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None
@@ -161,9 +164,9 @@ def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(config, DictConfig):
         if "_target_" in config:
             yield path, config
-        for key in config:
+        for key in map(str, config):
             if not OmegaConf.is_interpolation(config, key):
-                yield from nodes(config[key], f"{path}.{key}" if path else str(key))
+                yield from nodes(config[key], f"{path}.{key}" if path else key)
     elif isinstance(config, ListConfig):
         for i, item in enumerate(config):
             yield from nodes(item, f"{path}[{i}]")
@@ -186,7 +189,7 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         except ConfigError as error:
             found[f"{path}._target_"] = str(error)
             continue
-        for key in node:
+        for key in map(str, node):
             if key == "_target_" or isinstance(node._get_node(key), DictConfig):
                 continue  # a node of its own
             if key not in target.parameters:
@@ -210,7 +213,7 @@ def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
 
 
 def _say(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, repr(value)) if not isinstance(value, list) else str(value)
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,8 @@ import os
 import platform
 import random
 import time
+import warnings
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +38,56 @@ from vae_lightning.schema import plain, problems
 
 log = logging.getLogger("vae_lightning")
 
-UNITS = {"bits_per_dim": "bits per pixel"}
+UNITS = {"bits_per_dim": "bits per dimension of x"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that takes part in a run."""
+
+    trainer: L.Trainer
+    lit: LitVAE
+    data: Images
+    best: ModelCheckpoint
+    progress: Progress
+    resumed: Path | None
+
+
+def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
+    """Check the configuration, seed, read the data and build all parts. Arguments and errors are those of `train`."""
+    if wrong := problems(config, choices):
+        raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
+    quiet()
+    Distribution.set_default_validate_args(config.debug)
+    resumed = _resumed(config)
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
+    torch.manual_seed(config.seed)
+
+    data: Images = make(
+        config.data,
+        seed=config.seed,
+        minibatches_per_step=config.trainer.minibatches_per_step,
+        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
+    )
+    facts = {
+        "shape": data.shape,
+        "n_train": data.n_train,
+        "n_classes": data.n_classes,
+        "n_context": data.n_classes if config.condition == "label" else 0,
+    }
+    lit = build(config, describe(config, choices, {**facts, "shape": list(data.shape)}), **facts)
+    parts = {"folder": folder, "debug": config.debug}
+    extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
+    progress, bar = Progress(), [ProgressBar()] if config.trainer.enable_progress_bar else []
+    best, last = checkpoints(folder)
+    trainer = make(
+        config.trainer,
+        callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
+        loggers=[make(node, **parts) for node in plain(config.logger).values()],
+        **parts,
+    )
+    return Run(trainer, lit, data, best, progress, resumed)
 
 
 def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
@@ -54,48 +106,22 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
         UserError: something outside is not as it should be, or training broke down; says what to do.
     """
     started = time.perf_counter()
-    if wrong := problems(config, choices):
-        raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
-    quiet()
-    Distribution.set_default_validate_args(config.debug)
-    resumed = _resumed(config)
-    random.seed(config.seed)
-    np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
-    torch.manual_seed(config.seed)
-
-    settings = {key: config.trainer[key] for key in ("minibatches_per_step", "accumulate_grad_batches", "max_epochs")}
-    data: Images = make(config.data, seed=config.seed, **settings)
-    facts = {
-        "shape": data.shape,
-        "n_train": data.n_train,
-        "n_classes": data.n_classes,
-        "n_context": data.n_classes if config.condition == "label" else 0,
-    }
-    record = describe(config, choices, {**facts, "shape": list(data.shape)})
-    lit = build(config, record, **facts)
-    parts = {"folder": folder, "debug": config.debug}
-    extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
-    progress, bar = Progress(), [ProgressBar()] if config.trainer.enable_progress_bar else []
-    best, last = checkpoints(folder)
-    trainer: L.Trainer = make(
-        config.trainer,
-        callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
-        loggers=[make(node, **parts) for node in plain(config.logger).values()],
-        **parts,
-    )
+    run = prepare(config, choices, folder)
+    trainer, lit, data = run.trainer, run.lit, run.data
     parameters = sum(p.numel() for p in lit.parameters())
-    log.info("%s: %d images of %s; %s parameters; %s", data.name, data.n_train, data.shape, f"{parameters:,}", _device(trainer))
-    trainer.fit(lit, data, ckpt_path=resumed, weights_only=True)
-    fitted = time.perf_counter() - started
-    trainer.test(lit, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+    log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
+    log.info("%s parameters, %s", f"{parameters:,}", _device(trainer))
+    trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
+    seconds = time.perf_counter() - started
+    trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
 
     test = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
     results = {
         "test": test,
-        "best_checkpoint": os.path.relpath(best.best_model_path, folder),
+        "best_checkpoint": os.path.relpath(run.best.best_model_path, folder),
         "epochs": trainer.current_epoch,
-        "seconds": round(fitted, 3),
-        "images_per_second": round(progress.images / progress.seconds, 1) if progress.seconds else 0.0,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(run.progress.images / run.progress.seconds, 1),
         "parameters": parameters,
         "seed": config.seed,
         "versions": _versions(),
@@ -126,9 +152,10 @@ def build(config: DictConfig, record: dict[str, Any], **facts: Any) -> LitVAE:
 
 
 def quiet() -> None:
-    """Lightning's advertisements and notes go to nobody; its warnings stay."""
+    """Hide Lightning's advertisements and notes, and what torch tells Lightning; warnings to users stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", module="lightning.*")
 
 
 def _resumed(config: DictConfig) -> Path | None:
@@ -174,4 +201,3 @@ def _show(results: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"everything is in {folder}", soft_wrap=True, highlight=False)
-    log.debug("%s", results)

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vae_lightning.checkpoint import AtomicCheckpointIO
 from vae_lightning.errors import ConfigError
+from vae_lightning.precision import lean
 from vae_lightning.schema import Count, Positive
 
 
@@ -45,7 +46,7 @@ def trainer(
         ConfigError: this machine has no such accelerator, or not so many; the message is Lightning's.
     """
     try:
-        return L.Trainer(
+        made = L.Trainer(
             accelerator=accelerator,
             devices=devices,
             precision=precision,
@@ -67,3 +68,5 @@ def trainer(
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ConfigError(f"accelerator={accelerator}, devices={devices}: {error}") from error
+    lean(made)
+    return made

@@ -22,7 +22,7 @@ COLUMNS, ROWS = 10, 5  # pairs of images, or samples, in a picture
 
 
 class Pictures(Callback):
-    """TensorBoard gets a grid of reconstructions and one of prior samples at each validation; `figures/` the final ones.
+    """Grids of reconstructions and prior samples: in TensorBoard at each validation, in `figures/` at the end.
 
     Args:
         folder: the run folder.
@@ -49,8 +49,16 @@ class Pictures(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         x, reconstructions, samples = _look(pl_module, _data(trainer).test)
-        _save(_pairs(x, reconstructions), "Test images (left of each pair) and their reconstructions", self.folder / "reconstructions.png")
-        _save(make_grid(samples, 2 * COLUMNS, pad_value=1), "Samples: E[x | z] with z from the prior", self.folder / "samples.png")
+        _save(
+            _pairs(x, reconstructions),
+            "Test images (left of each pair) and their reconstructions",
+            self.folder / "reconstructions.png",
+        )
+        _save(
+            make_grid(samples, 2 * COLUMNS, pad_value=1),
+            "Samples: E[x | z] with z from the prior",
+            self.folder / "samples.png",
+        )
         _curves(self.folder.parent / "metrics.csv", self.folder / "curves.png")
 
 
@@ -62,7 +70,7 @@ def _data(trainer: L.Trainer) -> Images:
 
 @torch.no_grad()
 def _look(lit: LitVAE, split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Some images of a split, their reconstructions, and samples of the prior: (N, C, H, W) each, the last (2 N, ...)."""
+    """Images of a split, their reconstructions, and samples of the prior: (N, C, H, W), the samples (2 N, C, H, W)."""
     noise.reseed(lit.device, lit.seed, noise.PICTURES, 0)
     n = ROWS * COLUMNS
     x = split[0][:n].to(lit.device, torch.get_default_dtype()) / 255
@@ -95,10 +103,14 @@ def _curves(metrics: Path, path: Path) -> None:
     figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for axes, name in zip(figure.subplots(2, 2).flat, names, strict=False):
+        shown = []
         for stage, color, marker in (("train", colors[0], ""), ("val", colors[1], "o")):
             points = [(int(r["step"]), float(r[f"{stage}/{name}"])) for r in rows if r.get(f"{stage}/{name}")]
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=4, label=stage)
+            shown += [v for step, v in points if step > 0.05 * points[-1][0]]  # the first steps would flatten the rest
+        margin = 0.05 * (max(shown) - min(shown))
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
         axes.set(title=name, xlabel="optimiser steps", ylabel="nats per image")
         axes.grid(alpha=0.3)
         axes.legend()

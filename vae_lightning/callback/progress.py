@@ -35,8 +35,7 @@ class Progress(Callback):
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        chunk = args[1]
-        self.images += sum(batch.size for batch in chunk) * trainer.world_size
+        self.images += args[0]["images"] * trainer.world_size
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,21 +12,37 @@ from torch import Tensor
 from vae_lightning import noise
 
 
-@dataclass(frozen=True)
-class Minibatch:
+class Minibatch(NamedTuple):
     """The images of one minibatch that this process looks at."""
 
     x: Tensor  # (B, C, H, W) floats in [0, 1]
     y: Tensor  # (B,) labels
-    index: int  # the number of the minibatch since the start of the run
+    number: int  # minibatches since the start of the run
     epoch: float  # how many epochs lie before it
     size: int  # B; 0 if the images are only here to keep another process company
     weight: float  # of its mean loss in the gradient, so that every image counts alike
     steps: bool  # whether the optimiser steps after it
 
 
+class Chunk:
+    """Consecutive minibatches. Each is made when it is asked for, and so still in the cache when it is used."""
+
+    def __init__(self, loader: MemoryLoader, order: Tensor, first: int, last: int) -> None:
+        self.loader, self.first, self.last = loader, first, last
+        chosen = order[first * loader.batch_size : last * loader.batch_size]
+        self.images, self.labels = loader.images[chosen], loader.labels[chosen]
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        size = self.loader.batch_size
+        for i, (x, y) in enumerate(zip(self.images.split(size), self.labels.split(size), strict=True), self.first):
+            yield self.loader.minibatch(i, x, y)
+
+
 class MemoryLoader:
-    """Yields lists of `chunk` minibatches; what is in them does not depend on `chunk`.
+    """Yields `chunk` minibatches at a time; what is in them does not depend on `chunk`.
 
     The order of an epoch is a function of the seed and the epoch, the noise of dynamic binarisation a function of the
     seed and the minibatch: `state_dict` holds nothing but a position.
@@ -85,7 +100,7 @@ class MemoryLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.position = state["epoch"], state["position"]
 
-    def __iter__(self) -> Iterator[list[Minibatch]]:
+    def __iter__(self) -> Iterator[Chunk]:
         # A generator: the order is made when the first minibatch is asked for, after `set_epoch`.
         if self.position >= self.minibatches:
             self.position = 0
@@ -93,7 +108,7 @@ class MemoryLoader:
         while self.position < self.minibatches:
             first = self.position
             self.position = min(self.minibatches, (first // self.chunk + 1) * self.chunk)
-            yield self._chunk(order, first, self.position)
+            yield Chunk(self, order, first, self.position)
 
     def _order(self) -> Tensor:
         if not self.shuffle:
@@ -101,27 +116,20 @@ class MemoryLoader:
         generator = noise.generator("cpu", self.seed, noise.ORDER, self.epoch)
         return torch.randperm(len(self.images), generator=generator).to(self.images.device)
 
-    def _chunk(self, order: Tensor, first: int, last: int) -> list[Minibatch]:
-        chosen = order[first * self.batch_size : last * self.batch_size]
-        images, labels = self.images[chosen], self.labels[chosen]
-        return [
-            self._minibatch(first + i, x, y)
-            for i, (x, y) in enumerate(zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True))
-        ]
-
-    def _minibatch(self, i: int, x: Tensor, y: Tensor) -> Minibatch:
+    def minibatch(self, i: int, x: Tensor, y: Tensor) -> Minibatch:
+        """The `i`-th of this epoch, of images (B, C, H, W) uint8 and labels (B,)."""
         index = self.epoch * self.minibatches + i
-        probability = x.to(torch.get_default_dtype()) / 255
-        if self.dynamic:
+        if self.dynamic:  # P(255 u < grey) = grey / 255
             generator = noise.generator(x.device, self.seed, noise.PIXELS, index)
-            uniform = torch.rand(x.shape, device=x.device, generator=generator)
-            probability = (uniform < probability).to(probability.dtype)
+            pixels = torch.rand(x.shape, device=x.device, generator=generator).mul_(255).lt_(x)
+        else:
+            pixels = x / 255
         group = i // self.accumulate * self.accumulate * self.batch_size
         group_size = min(group + self.accumulate * self.batch_size, len(self.images)) - group
         size = len(range(self.rank, len(x), self.world))
         mine = slice(self.rank, None, self.world) if size else slice(0, 1)
         return Minibatch(
-            probability[mine],
+            pixels[mine],
             y[mine],
             index,
             index / self.minibatches,

@@ -10,7 +10,7 @@ from torch.distributions import constraints
 NEEDS = {
     "data.binarize": (
         ["none"],
-        "on binary pixels the cross-entropy is the Bernoulli likelihood: say likelihood=bernoulli or data.binarize=none",
+        "on binary pixels it is the Bernoulli likelihood: say likelihood=bernoulli or data.binarize=none",
     )
 }
 

@@ -56,5 +56,7 @@ class ELBO(nn.Module):
 
 def _each_dimension(distribution: torch.distributions.Distribution) -> torch.distributions.Distribution:
     if not isinstance(distribution, Independent):
-        raise ValueError("free bits are counted per latent dimension, and these are not independent: say loss.free_bits=0")
+        raise ValueError(
+            "free bits are counted per latent dimension, and these are not independent: say loss.free_bits=0"
+        )
     return distribution.base_dist

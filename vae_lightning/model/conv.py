@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.layer import rows, with_context
-from vae_lightning.model.vae import VAE, flat_vae
+from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Activation, Count, NonNegative, Norm
 
 
@@ -24,7 +24,7 @@ def image_sizes(shape: tuple[int, ...], strides: Sequence[int], kernel_size: int
     [(28, 28), (28, 28), (14, 14), (7, 7), (7, 7)]
 
     Raises:
-        ValueError: nothing would be left of the image, or the way back up could not reach a size; says how much it needs.
+        ValueError: nothing would be left of the image; says how large it must be.
     """
     padding = (kernel_size - 1) // 2
     sizes = [(shape[-2], shape[-1])]
@@ -110,10 +110,8 @@ class ConvDecoder(nn.Module):
         for i in reversed(range(len(strides))):
             after, before = widths[i]
             # A strided convolution maps several sizes to one; this much brings back the right one.
-            extra = tuple(
-                big - ((small - 1) * strides[i] - 2 * padding + kernel_size)
-                for big, small in zip(sizes[i], sizes[i + 1], strict=True)
-            )
+            (h, w), (small_h, small_w), reach = sizes[i], sizes[i + 1], kernel_size - 2 * padding
+            extra = h - (small_h - 1) * strides[i] - reach, w - (small_w - 1) * strides[i] - reach
             last = i == 0
             bias = last or norm == "none"
             layers.append(nn.ConvTranspose2d(before, after, kernel_size, strides[i], padding, extra, bias=bias))
@@ -133,7 +131,7 @@ def conv(
     n_context: int,
     posterior: Callable[..., Any],
     prior: Callable[..., Any],
-    likelihood: nn.Module,
+    likelihood: Likelihood,
     latent_dim: Count = 20,
     channels: list[Count] = [32, 64, 64, 64],  # noqa: B006
     strides: list[Count] = [1, 2, 2, 1],  # noqa: B006

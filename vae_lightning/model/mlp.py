@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.layer import rows, with_context
-from vae_lightning.model.vae import VAE, flat_vae
+from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Activation, Count, Fraction, NonNegative, Norm
 
 
@@ -61,7 +61,7 @@ def mlp(
     n_context: int,
     posterior: Callable[..., Any],
     prior: Callable[..., Any],
-    likelihood: nn.Module,
+    likelihood: Likelihood,
     latent_dim: Count = 20,
     hidden: list[Count] = [400],  # noqa: B006
     activation: Activation = "relu",

@@ -14,7 +14,7 @@ from vae_lightning.model.conv import image_sizes
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.layer import rows, with_context
-from vae_lightning.model.vae import VAE, flat_vae
+from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Activation, Count, NonNegative, Norm
 
 
@@ -123,7 +123,7 @@ def resnet(
     n_context: int,
     posterior: Callable[..., Any],
     prior: Callable[..., Any],
-    likelihood: nn.Module,
+    likelihood: Likelihood,
     latent_dim: Count = 20,
     channels: list[Count] = [32, 64, 64],  # noqa: B006
     blocks: Count = 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,15 @@ from vae_lightning.trace import Latent, Trace
 def _at_least_float32(params: Tensor) -> Tensor:
     """Densities are computed in float32 or better, whatever precision the networks run in."""
     return params.to(torch.promote_types(params.dtype, torch.float32))
+
+
+class Likelihood(Protocol):
+    """params (..., *param_shape) -> p(x | z), batch (...), event (C, H, W)."""
+
+    param_shape: tuple[int, ...]
+    density: bool  # False: an energy, whose log_prob is no likelihood
+
+    def __call__(self, params: Tensor) -> Distribution: ...
 
 
 class Inference(nn.Module):
@@ -43,7 +52,7 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, infer: Inference, prior: nn.Module, decoder: nn.Module, likelihood: nn.Module, n_context: int = 0
+        self, infer: Inference, prior: nn.Module, decoder: nn.Module, likelihood: Likelihood, n_context: int = 0
     ) -> None:
         super().__init__()
         self.infer, self.prior, self.decoder, self.likelihood = infer, prior, decoder, likelihood
@@ -107,7 +116,7 @@ def flat_vae(
     decoder: Callable[[tuple[int, ...], tuple[int, ...]], nn.Module],
     posterior: Callable[..., Any],
     prior: Callable[..., Any],
-    likelihood: nn.Module,
+    likelihood: Likelihood,
     n_context: int,
 ) -> VAE:
     """Fit networks between the heads: `encoder(out_shape)`, `decoder(in_shape, out_shape)`."""
