@@ -26,7 +26,7 @@ def main() -> None:
         flags, overrides = command_line.split(sys.argv[1:])
         custom = flags.config_path or flags.config_name or flags.hydra_help
         searchpath = [str(Path(flags.config_dir).absolute())] if flags.config_dir else []
-        wrong = [] if custom else command_line.check(overrides, searchpath)
+        wrong = [] if custom else command_line.check(overrides, searchpath, flags.multirun)
     except ConfigError as error:
         wrong = [str(error)]
     if wrong:

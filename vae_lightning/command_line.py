@@ -17,12 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
-from vae_lightning.schema import nodes, problems
+from vae_lightning.schema import problems
 
+REMOVABLE = ("callback", "logger", "experiment")
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
 
-def check(overrides: Sequence[str], searchpath: Sequence[str] = ()) -> list[str]:
+def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bool = False) -> list[str]:
     """What is wrong with `overrides`, a line each; an empty list if they can run.
 
     >>> check(["loss.bta=4"])
@@ -40,6 +41,10 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = ()) -> list[str]
     for override in parsed:
         if override.is_hydra_override():
             chosen.append(override)
+        elif override.is_sweep_override() and not multirun:
+            lines[f"{override.input_line}: several values are a sweep: add -m, or quote the value to mean one"] = None
+        elif override.is_delete() and override.key_or_group.partition(".")[0] not in REMOVABLE:
+            lines[f"{override.input_line}: cannot be left out; set it to what you want"] = None
         elif override.key_or_group in groups:
             wrong = _wrong_options(override, groups[override.key_or_group])
             lines.update(dict.fromkeys(wrong))
@@ -147,25 +152,22 @@ def _leaves(config: DictConfig, path: str = "") -> list[str]:
 
 def _unknown(override: Override, config: DictConfig, groups: dict[str, list[str]]) -> str:
     key = override.key_or_group
-    leaves, last = _leaves(config), key.rpartition(".")[2]
-    same = [k for k in leaves if k.rpartition(".")[2] == last]
-    options = [f"{group}={last}" for group, names in groups.items() if last in names and group == key.partition(".")[0]]
-    absent = [
-        f"{group}={key.split('.')[1]} first"
-        for group, names in groups.items()
-        if key.startswith(f"{group}.") and key.split(".")[1] in names
-    ]
-    close = same or options or absent or difflib.get_close_matches(key, [*leaves, *groups], n=2)
-    close = close or [
-        k
-        for k in leaves
-        if k.rpartition(".")[2] in difflib.get_close_matches(last, [x.rpartition(".")[2] for x in leaves])
-    ]
-    node = next((n for path, n in nodes(config) if path == key.rpartition(".")[0]), None)
-    if close:
-        hint = f"; did you mean {' or '.join(close[:3])}?"
-    elif node is not None:
-        hint = f"; {key.rpartition('.')[0]} has {', '.join(k for k in map(str, node) if k != '_target_')}"
+    parent, _, last = key.rpartition(".")
+    group, _, option = parent.partition(".")
+    leaves = _leaves(config)
+    names = [leaf.rpartition(".")[2] for leaf in leaves]
+    siblings = [leaf for leaf in leaves if leaf.rpartition(".")[0] == parent]
+    similar = set(difflib.get_close_matches(last, names, n=1, cutoff=0.7))
+    close = [leaf for leaf, name in zip(leaves, names, strict=True) if name == last]
+    close = close or [leaf for leaf in siblings if leaf.rpartition(".")[2] in similar]
+    close = close or difflib.get_close_matches(key, [*leaves, *groups], n=1, cutoff=0.7)
+    close = close or [leaf for leaf, name in zip(leaves, names, strict=True) if name in similar]
+    if option in groups.get(group, []):
+        hint = f"; say {group}={option} first"
+    elif close:
+        hint = f"; did you mean {' or '.join(close)}?"
+    elif siblings and parent:
+        hint = f"; {parent} has {', '.join(leaf.rpartition('.')[2] for leaf in siblings)}"
     else:
         hint = "; `python -m vae_lightning --help` lists all keys"
     return f"{override.input_line}: no such key{hint}"

@@ -209,6 +209,8 @@ def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
         value = plain(node[key])
     except OmegaConfBaseException as error:
         return str(error).splitlines()[0]
+    if OmegaConf.is_interpolation(node, key):
+        return None  # what it stands for is checked where it is written
     return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"
 
 

@@ -84,7 +84,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     trainer = make(
         config.trainer,
         callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
-        loggers=[make(node, **parts) for node in plain(config.logger).values()],
+        loggers=[make(node, **parts) for node in plain(config.get("logger") or {}).values()],
         **parts,
     )
     return Run(trainer, lit, data, best, progress, resumed)
