@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vae_lightning import noise
 from vae_lightning.anneal import Anneal
@@ -167,12 +166,13 @@ class LitVAE(L.LightningModule):
             self.meter.add(self._values(batch), batch.size)
 
     def on_validation_epoch_end(self) -> None:
-        self._finish_evaluation("val")
+        means = self._finish_evaluation("val")
+        self._schedule("validation", means["val/loss"])
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation("test")
 
-    def _finish_evaluation(self, stage: str) -> None:
+    def _finish_evaluation(self, stage: str) -> dict[str, float]:
         means = {f"{stage}/{name}": value for name, value in self._means().items()}
         if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
             raise NonFiniteError(
@@ -181,6 +181,7 @@ class LitVAE(L.LightningModule):
         self.meter = self.training_meter
         self.log_dict(means, logger=False, batch_size=1)
         self._to_loggers(means)
+        return means
 
     # ---- shared -----------------------------------------------------------------------------------------------------
     def _means(self) -> dict[str, float]:
@@ -197,14 +198,9 @@ class LitVAE(L.LightningModule):
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def _schedule(self, interval: str) -> None:
-        if interval != self.schedule_interval:
-            return
-        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(float(self.trainer.callback_metrics["val/loss"]))
-        else:
-            scheduler.step()
+    def _schedule(self, interval: str, *metric: float) -> None:
+        if interval == self.schedule_interval:
+            self.trainer.lr_scheduler_configs[0].scheduler.step(*metric)
 
     def configure_optimizers(self) -> Any:
         self.trained = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Learning rates over time: each returns torch's scheduler and whether it moves per `step` or per `epoch`."""
+"""Learning rates over time: each returns torch's scheduler and when it moves: `step`, `epoch`, `validation`."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ def step(optimizer: Optimizer, every_epochs: Count = 10, factor: Fraction = 0.5)
 
 def plateau(optimizer: Optimizer, patience: Count = 5, factor: Fraction = 0.5, min_lr: NonNegative = 0.0) -> Scheduler:
     """The learning rate is multiplied by `factor` after `patience` validations without a lower loss."""
-    return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_lr), "epoch"
+    return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_lr), "validation"

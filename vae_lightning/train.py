@@ -80,7 +80,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
     progress, bar = Progress(), [ProgressBar()] if config.trainer.enable_progress_bar else []
-    best, last = checkpoints(folder)
+    best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
         callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
@@ -156,13 +156,14 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", module="lightning.*")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 
 def _resumed(config: DictConfig) -> Path | None:
     if config.ckpt is None:
         return None
     path = find_checkpoint(config.ckpt)
-    done = read_checkpoint(path)["epoch"] + 1
+    done = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if done >= config.trainer.max_epochs:
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
     log.info("going on after epoch %d of %s", done, path)

@@ -45,6 +45,11 @@ def trainer(
     Raises:
         ConfigError: this machine has no such accelerator, or not so many; the message is Lightning's.
     """
+    if check_val_every_n_epoch > max_epochs:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch={check_val_every_n_epoch} is more than trainer.max_epochs={max_epochs}: "
+            "without a validation there is no best checkpoint to test"
+        )
     try:
         made = L.Trainer(
             accelerator=accelerator,

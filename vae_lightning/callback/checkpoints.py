@@ -7,11 +7,17 @@ from pathlib import Path
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
-def checkpoints(folder: Path) -> list[ModelCheckpoint]:
+def checkpoints(folder: Path, check_val_every_n_epoch: int) -> list[ModelCheckpoint]:
     """The weights with the lowest validation loss, and those after the latest epoch."""
     where = folder / "checkpoints"
     best = ModelCheckpoint(
-        where, "best", monitor="val/loss", mode="min", save_on_train_epoch_end=True, enable_version_counter=False
+        where,
+        "best",
+        monitor="val/loss",
+        mode="min",
+        every_n_epochs=check_val_every_n_epoch,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     last = ModelCheckpoint(where, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]

@@ -109,7 +109,7 @@ def _curves(metrics: Path, path: Path) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=4, label=stage)
             shown += [v for step, v in points if step > 0.05 * points[-1][0]]  # the first steps would flatten the rest
-        margin = 0.05 * (max(shown) - min(shown))
+        margin = 0.05 * (max(shown) - min(shown)) or 1.0
         axes.set_ylim(min(shown) - margin, max(shown) + margin)
         axes.set(title=name, xlabel="optimiser steps", ylabel="nats per image")
         axes.grid(alpha=0.3)
