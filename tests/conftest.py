@@ -54,7 +54,9 @@ def small(tmp_path: Path) -> Callable[..., Run]:
     """A prepared run on a few digits in float64: `small("model=conv", folder="a")`."""
 
     def make(*overrides: str, folder: str = "run") -> Run:
-        precision = [] if any("precision" in o or "accelerator=" in o for o in overrides) else ["trainer.precision=64-true"]
+        precision = (
+            [] if any("precision" in o or "accelerator=" in o for o in overrides) else ["trainer.precision=64-true"]
+        )
         defaults = [] if any(o.startswith("accelerator=") for o in overrides) else ["accelerator=cpu"]
         config, choices = compose([*DRAW_FREE, *defaults, *precision, "trainer.max_epochs=2", "debug=true", *overrides])
         (tmp_path / folder).mkdir(exist_ok=True)

@@ -231,7 +231,9 @@ def test_real_files_have_the_md5_that_torchvision_knows(mnist: str) -> None:
 
 @pytest.mark.parametrize("harm", ["flipped bit", "truncated", "empty", "web page"])
 @pytest.mark.parametrize("where", ["on the server", "on the disk"])
-def test_a_damaged_file_is_named_and_never_used(served: tuple[Path, str], tmp_path: Path, harm: str, where: str) -> None:
+def test_a_damaged_file_is_named_and_never_used(
+    served: tuple[Path, str], tmp_path: Path, harm: str, where: str
+) -> None:
     folder, url = served
     name, root = "t10k-images-idx3-ubyte.gz", tmp_path / "root"
     if where == "on the disk":

@@ -50,9 +50,7 @@ def linear_gaussian() -> tuple[VAE, LowRankMultivariateNormal]:
     b = torch.randn(d)
     variance = 1 / (1 + (w**2).sum(0) / SIGMA**2)
     a = variance[:, None] * w.T / SIGMA**2
-    encoder = Affine(
-        torch.cat([a, torch.zeros_like(a)]), torch.cat([-a @ b, variance.log()]), PIXELS, (2 * LATENTS,)
-    )
+    encoder = Affine(torch.cat([a, torch.zeros_like(a)]), torch.cat([-a @ b, variance.log()]), PIXELS, (2 * LATENTS,))
     infer = Inference(encoder, NormalPosterior((LATENTS,)))
     vae = VAE(infer, NormalPrior((LATENTS,)), Affine(w, b, (LATENTS,), PIXELS), FixedNormal())
     return vae, LowRankMultivariateNormal(b, w, torch.full((d,), SIGMA**2))

@@ -41,6 +41,8 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
     for override in parsed:
         if override.is_hydra_override():
             chosen.append(override)
+        elif "_target_" in (override.input_line or ""):
+            lines[f"{override.input_line}: a _target_ comes from conf/, not from the command line"] = None
         elif override.is_sweep_override() and not multirun:
             lines[f"{override.input_line}: several values are a sweep: add -m, or quote the value to mean one"] = None
         elif override.is_delete() and override.key_or_group.partition(".")[0] not in REMOVABLE:
@@ -50,12 +52,9 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
             lines.update(dict.fromkeys(wrong))
             if not wrong:
                 chosen.append(override)
-        elif override.key_or_group.rpartition(".")[2].startswith("_"):
-            lines[f"{override.input_line}: a _target_ comes from conf/, not from the command line"] = None
         else:
             values.append(override)
     combinations = itertools.islice(itertools.product(*map(_spellings, chosen)), MAX_COMBINATIONS)
-    unknown: set[str] | None = None  # a key counts as unknown if no combination has it
     for combination in combinations:
         try:
             config, choices = compose(combination, searchpath)
@@ -63,10 +62,8 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
             lines[_first_line(error)] = None
             continue
         known = [o for o in values if _has(config, o.key_or_group)]
-        missing = {_unknown(o, config, groups) for o in values if o not in known}
-        unknown = missing if unknown is None else unknown & missing
+        lines.update({_unknown(o, config, groups): None for o in values if o not in known})
         lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
-    lines.update(dict.fromkeys(sorted(unknown or ())))
     return list(lines)
 
 

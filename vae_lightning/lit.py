@@ -105,9 +105,10 @@ class LitVAE(L.LightningModule):
 
     def _anneal(self, epoch: float) -> None:
         for anneal in self.anneals:
-            if self.annealed.get(anneal.path) != (value := anneal(epoch)):
+            value = anneal(epoch)
+            if value is not None and value != self.annealed.get(anneal.path):
                 self.annealed[anneal.path] = value
-                anneal.apply(self, epoch)
+                anneal.apply(self, value)
 
     def _refuse_non_finite(self, values: dict[str, Tensor]) -> None:
         if math.isfinite(values["loss"].item()):
@@ -179,7 +180,7 @@ class LitVAE(L.LightningModule):
                 f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written"
             )
         self.meter = self.training_meter
-        self.log_dict(means, logger=False, batch_size=1)
+        self.log_dict(means, logger=False, batch_size=1, sync_dist=True)  # each process has the mean already
         self._to_loggers(means)
         return means
 

@@ -197,11 +197,19 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
                 found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
             elif wrong := _wrong(node, key, target.parameters[key]):
                 found[f"{path}.{key}"] = wrong
-        for key, (allowed, advice) in target.needs.items():
+    for path, node in nodes(config):
+        for key, (allowed, advice) in _target_needs(node).items():
             value = choices[key] if key in choices else OmegaConf.select(config, key)
-            if value not in allowed:
+            if value not in allowed and key not in found:
                 found[path] = f"{choices.get(path)} does not go with {key}={value}: {advice}"
     return found
+
+
+def _target_needs(node: DictConfig) -> Mapping[str, tuple[list[Any], str]]:
+    try:
+        return read(node["_target_"]).needs
+    except ConfigError:
+        return {}  # told already
 
 
 def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:

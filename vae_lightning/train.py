@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import random
-import time
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +63,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
     torch.manual_seed(config.seed)
 
+    progress = Progress()
     data: Images = make(
         config.data,
         seed=config.seed,
@@ -79,7 +79,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     lit = build(config, describe(config, choices, {**facts, "shape": list(data.shape)}), **facts)
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
-    progress, bar = Progress(), [ProgressBar()] if config.trainer.enable_progress_bar else []
+    bar = [ProgressBar()] if config.trainer.enable_progress_bar else []
     best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
@@ -105,14 +105,14 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
         ConfigError: `config` cannot work.
         UserError: something outside is not as it should be, or training broke down; says what to do.
     """
-    started = time.perf_counter()
     run = prepare(config, choices, folder)
     trainer, lit, data = run.trainer, run.lit, run.data
     parameters = sum(p.numel() for p in lit.parameters())
-    log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
-    log.info("%s parameters, %s", f"{parameters:,}", _device(trainer))
+    if trainer.is_global_zero:
+        log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
+        log.info("%s parameters, %s", f"{parameters:,}", _device(trainer))
     trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
-    seconds = time.perf_counter() - started
+    seconds = run.progress.elapsed()
     trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
 
     test = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
@@ -131,7 +131,7 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     if trainer.is_global_zero:
         _write(results, folder / "results.json")
         _show(results, folder)
-    return test["loss"]
+    return float(results["test"]["loss"])
 
 
 def build(config: DictConfig, record: dict[str, Any], **facts: Any) -> LitVAE:
@@ -177,8 +177,8 @@ def _device(trainer: L.Trainer) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("vae-lightning", "torch", "lightning", "hydra-core")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = {name: version(name) for name in ("vae-lightning", "lightning", "hydra-core")}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
 
 
 def _write(results: dict[str, Any], path: Path) -> None:

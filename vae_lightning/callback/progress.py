@@ -20,16 +20,24 @@ class ProgressBar(RichProgressBar):
 
 
 class Progress(Callback):
-    """Logs a line per epoch and measures the time of training, validation and start-up left out."""
+    """Logs a line per epoch, and measures times, those before a resumption included.
+
+    `seconds` is the time spent on training `images` images, validation and start-up left out; `elapsed()` is all of it.
+    """
 
     def __init__(self) -> None:
         self.seconds, self.images, self._since = 0.0, 0, 0.0
+        self._before, self._started = 0.0, time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Seconds since the run was started, those that it lay still left out."""
+        return self._before + time.perf_counter() - self._started
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "images": self.images}
+        return {"seconds": self.seconds, "images": self.images, "elapsed": self.elapsed()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seconds, self.images = state["seconds"], state["images"]
+        self.seconds, self.images, self._before = state["seconds"], state["images"], state["elapsed"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.perf_counter()

@@ -1,0 +1,218 @@
+"""Mistakes are found together, in words, before anything is loaded or written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import command, options
+
+from vae_lightning.command_line import check
+from vae_lightning.compose import compose
+from vae_lightning.paths import CONF
+from vae_lightning.schema import nodes, problems, read
+
+BAD = [
+    ("loss.bta=4", ["loss.bta=4: no such key; did you mean loss.beta?"]),
+    ("+loss.bta=4", ["+loss.bta=4: no such key; did you mean loss.beta?"]),
+    ("++loss.bta=4", ["++loss.bta=4: no such key; did you mean loss.beta?"]),
+    ("~loss.bta", ["~loss.bta: cannot be left out; set it to what you want"]),
+    ("trainer.max_epoch=3", ["trainer.max_epoch=3: no such key; did you mean trainer.max_epochs?"]),
+    ("lr=0.1", ["lr=0.1: no such key; did you mean optimizer.lr?"]),
+    ("latent_dim=2", ["latent_dim=2: no such key; did you mean model.latent_dim?"]),
+    ("mode=conv", ["mode=conv: no such key; did you mean model?"]),
+    ("foo.bar=1", ["foo.bar=1: no such key; `python -m vae_lightning --help` lists all keys"]),
+    ("loss.zzz=1", ["loss.zzz=1: no such key; loss has beta, samples, analytic, free_bits"]),
+    ("callback.ema.decay=0.9", ["callback.ema.decay=0.9: no such key; say callback=ema first"]),
+    (
+        "model=con",
+        ["model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet"],
+    ),
+    (
+        "beta=4",
+        ["beta=4: no such option; did you mean loss.beta=4?; beta is one of constant, cyclical, warmup"],
+    ),
+    ("callback=[ema,stop]", ["callback=stop: no such option; callback is one of early_stopping, ema"]),
+    ("experiment=x", ["experiment=x: no such option; experiment is one of burda_2016_vae"]),
+    ("loss.beta=-1", ["loss.beta: must be a number >= 0, not -1"]),
+    ("loss.beta=nan", ["loss.beta: must be a number >= 0, not nan"]),
+    ("loss.beta=inf", ["loss.beta: must be a number >= 0, not inf"]),
+    ("loss.beta=four", ["loss.beta: must be a number >= 0, not 'four'"]),
+    ("loss.analytic=1", ["loss.analytic: must be true or false, not 1"]),
+    ("model.latent_dim=0", ["model.latent_dim: must be a whole number >= 1, not 0"]),
+    ("model.latent_dim=2.5", ["model.latent_dim: must be a whole number >= 1, not 2.5"]),
+    ("model.dropout=2", ["model.dropout: must be a number >= 0 and <= 1, not 2"]),
+    ("model.hidden=[]", ["model.hidden: must be a list of at least one item, each a whole number >= 1, not []"]),
+    ("optimizer.betas=[0.9]", ["optimizer.betas: must be a list of 2 items, each a number >= 0 and <= 1, not [0.9]"]),
+    ("data.batch_size=0", ["data.batch_size: must be a whole number >= 1, not 0"]),
+    ("data.limit=0", ["data.limit: must be a whole number >= 1, or null, not 0"]),
+    ("data.binarize=grey", ["data.binarize: must be one of dynamic, static, threshold, none, not 'grey'"]),
+    ("seed=-1", ["seed: must be a whole number >= 0, not -1"]),
+    ("condition=labels", ["condition: must be one of label, or null, not 'labels'"]),
+    (
+        "likelihood=normal",
+        [
+            "likelihood: normal does not go with data.binarize=dynamic: a normal density is for grey pixels: "
+            "say data.binarize=none or likelihood=bernoulli"
+        ],
+    ),
+    (
+        "data.binarize=none",
+        [
+            "likelihood: bernoulli does not go with data.binarize=none: a Bernoulli gives grey pixels no density: "
+            "say data.binarize=dynamic or likelihood=cross_entropy"
+        ],
+    ),
+    (
+        "likelihood=cross_entropy",
+        [
+            "likelihood: cross_entropy does not go with data.binarize=dynamic: on binary pixels it is the Bernoulli "
+            "likelihood: say likelihood=bernoulli or data.binarize=none"
+        ],
+    ),
+    (
+        "model=mlp,conv",
+        ["model=mlp,conv: several values are a sweep: add -m, or quote the value to mean one"],
+    ),
+    ("model._target_=os.system", ["model._target_=os.system: a _target_ comes from conf/, not from the command line"]),
+    (
+        "+model={_target_:os.system}",
+        ["+model={_target_:os.system}: a _target_ comes from conf/, not from the command line"],
+    ),
+    (
+        "callback=ema callback.ema={_target_:subprocess.run}",
+        ["callback.ema={_target_:subprocess.run}: a _target_ comes from conf/, not from the command line"],
+    ),
+    ("~model", ["~model: cannot be left out; set it to what you want"]),
+    ("foo", ["foo: not of the form key=value (missing EQUAL at '<EOF>')"]),
+    ("data.root=${nope}", ["data.root: Interpolation key 'nope' not found"]),
+    (
+        "experiment=burda_2016_vae model=conv",
+        [
+            "model.hidden: no such key: vae_lightning.model.conv.conv has activation, channels, kernel_size, "
+            "latent_dim, negative_slope, norm, strides"
+        ],
+    ),
+    (
+        "loss.bta=4 model=con seed=-1 data.batch_size=0",
+        [
+            "model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet",
+            "data.batch_size: must be a whole number >= 1, not 0",
+            "seed: must be a whole number >= 0, not -1",
+            "loss.bta=4: no such key; did you mean loss.beta?",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), BAD, ids=[line for line, _ in BAD])
+def test_bad_commands(line: str, words: list[str]) -> None:
+    assert sorted(check(line.split())) == sorted(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("model=mlp,conv loss.beta=1,-2", ["loss.beta: must be a number >= 0, not -2"]),
+        ("model=mlp,con", ["model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet"]),
+        ("seed=range(0,3) loss.beta=interval(0,4)", []),
+        ("loss.beta=interval(-1,4)", ["loss.beta: must be a number >= 0, not -1.0"]),
+        (
+            "model=mlp,resnet model.hidden=[100]",
+            [
+                "model.hidden=[100]: no such key; model has latent_dim, channels, blocks, activation, negative_slope, norm"
+            ],
+        ),
+        ("model=mlp,conv loss.beta=1,2,4", []),
+        ("model.hidden=[100],[200,200]", []),
+    ],
+)
+def test_sweeps_are_checked_value_by_value(line: str, words: list[str]) -> None:
+    assert check(line.split(), multirun=True) == words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "model=conv loss.beta=4",
+        "experiment=burda_2016_vae",
+        "callback=ema callback.ema.decay=0.5",
+        "callback=[ema,early_stopping]",
+        "~logger",
+        "logger=none",
+        "data.limit=null ckpt=null",
+        "optimizer.lr=1e-4 optimizer.betas=[0.5,0.999]",
+        "trainer.devices=[0,1] trainer.devices=auto",
+        "hydra.run.dir=/tmp/x hydra/job_logging=stdout",
+        "likelihood=normal data.binarize=none likelihood.scale=learned",
+    ],
+)
+def test_good_commands(line: str) -> None:
+    assert check(line.split()) == []
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_and_writes_down_every_knob(option: str) -> None:
+    needs = ["data.binarize=none"] if option in ("likelihood=normal", "likelihood=cross_entropy") else []
+    config, choices = compose([option, *needs])
+    assert problems(config, choices) == {}
+    for path, node in nodes(config):
+        target = read(node["_target_"])
+        knobs = set(target.parameters) - target.facts
+        assert knobs <= set(node), f"{path} leaves {knobs - set(node)} unsaid"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_option_says_what_it_is(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert any(line.startswith("# ") and line.endswith(".") for line in lines[:4])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["loss.bta=4"]], ids=" ".join)
+def test_nothing_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.argv = ["vae_lightning", *{arguments}]
+from vae_lightning.__main__ import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {{"torch", "lightning", "torchvision", "sklearn", "matplotlib", "numpy"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_costs_two_and_leaves_nothing(tmp_path: Path) -> None:
+    done = command("loss.bta=4", "data.batch_size=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "vae_lightning: 2 problems, nothing was run\n"
+        "  data.batch_size: must be a whole number >= 1, not 0\n"
+        "  loss.bta=4: no such key; did you mean loss.beta?\n"
+    )
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_only_the_networks_know_costs_two_and_leaves_nothing(tmp_path: Path) -> None:
+    done = command("data=digits", "data.source.size=8", "model=dcgan", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "need images of at least 16x16 pixels, these have 8x8" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path / "outputs").rglob("*.*"))
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    done = command("ckpt=nowhere", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ckpt=nowhere: there is no such file or folder" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = command("ckpt=empty", cwd=tmp_path)
+    assert "empty: no checkpoint in it; empty/checkpoints/last.ckpt was expected" in done.stderr
