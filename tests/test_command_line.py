@@ -122,7 +122,8 @@ def test_bad_commands(line: str, words: list[str]) -> None:
         (
             "model=mlp,resnet model.hidden=[100]",
             [
-                "model.hidden=[100]: no such key; model has latent_dim, channels, blocks, activation, negative_slope, norm"
+                "model.hidden=[100]: no such key; "
+                "model has latent_dim, channels, blocks, activation, negative_slope, norm"
             ],
         ),
         ("model=mlp,conv loss.beta=1,2,4", []),

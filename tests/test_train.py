@@ -90,7 +90,7 @@ def test_same_seed_same_weights_and_another_seed_others(small: Small) -> None:
 
 
 def test_validating_more_often_changes_no_bit(small: Small) -> None:
-    often = fit(small(folder="often", *["trainer.max_epochs=4"]))
+    often = fit(small("trainer.max_epochs=4", folder="often"))
     seldom = fit(small("trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2", folder="seldom"))
     assert same(weights(often), weights(seldom))
 

@@ -199,7 +199,7 @@ class LitVAE(L.LightningModule):
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def _schedule(self, interval: str, *metric: float) -> None:
+    def _schedule(self, interval: str, *metric: Any) -> None:
         if interval == self.schedule_interval:
             self.trainer.lr_scheduler_configs[0].scheduler.step(*metric)
 

@@ -1,0 +1,136 @@
+"""Every command in the README is run, on little data; every option is in its tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import options
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+QUICK = ["data.limit=200", "trainer.enable_progress_bar=false"]
+OLD = "outputs/2026-01-31/12-00-00_000000"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+SETUP = [line for line in "\n".join(blocks("bash")).splitlines() if "venv" in line]
+COMMANDS = [line.split("#")[0].strip() for line in "\n".join(blocks("bash")).splitlines()]
+COMMANDS = [line for line in COMMANDS if line and line not in SETUP]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, mnist: str) -> tuple[Path, dict[str, str]]:
+    """A folder with the run that the README goes on with, and the variant that it adds."""
+    cwd = tmp_path_factory.mktemp("readme")
+    env = {**os.environ, "VAE_LIGHTNING_DATA": mnist, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+    (cwd / "bin").mkdir()
+    (cwd / "bin" / "python").symlink_to(sys.executable)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    (cwd / "my_loss.py").write_text(next(b for b in blocks("python") if "my_loss.py" in b))
+    (cwd / "my_conf" / "loss").mkdir(parents=True)
+    (cwd / "my_conf" / "loss" / "squared.yaml").write_text(blocks("yaml")[0])
+    first = [sys.executable, "-m", "vae_lightning", *QUICK, "trainer.max_epochs=1", f"hydra.run.dir={OLD}"]
+    subprocess.run(first, cwd=cwd, env=env, check=True, capture_output=True)
+    return cwd, env
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "vae_lightning" in line])
+def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str, str]]) -> None:
+    cwd, env = workplace
+    variables, words = [], shlex.split(line)
+    while "=" in words[0]:
+        variables.append(words.pop(0))
+    env = {**env, **dict(v.split("=", 1) for v in variables)}
+    quick = [] if "--help" in line or "--cfg" in line else list(QUICK)
+    if quick and "ckpt=" not in line:
+        quick.append("trainer.max_epochs=1")
+    elif quick:
+        words = [w.replace("trainer.max_epochs=40", "trainer.max_epochs=2") for w in words]
+    if " -m " in line.split("vae_lightning", 1)[1]:
+        quick[0] = "data.limit=50"
+    done = subprocess.run([*words, *quick], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    said = done.stdout + done.stderr
+    if "gpu" in line and not torch.cuda.is_available():
+        assert done.returncode == 2
+        assert "accelerator=gpu" in said
+        return
+    assert done.returncode == 0, said
+    if quick:
+        assert "test results of the best checkpoint" in said
+
+
+def test_the_mistakes_shown_are_told_so(workplace: tuple[Path, dict[str, str]]) -> None:
+    cwd, env = workplace
+    command, *words = blocks("text")[0].strip().splitlines()
+    done = subprocess.run(shlex.split(command)[1:], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == words
+
+
+def test_the_python_shown_runs(workplace: tuple[Path, dict[str, str]]) -> None:
+    cwd, env = workplace
+    (cwd / "shown.py").write_text(blocks("python")[0] + "\nprint(images.shape, again.shape, nats.shape)\n")
+    done = subprocess.run([sys.executable, "shown.py"], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "torch.Size([64, 1, 28, 28]) torch.Size([64, 1, 28, 28]) torch.Size([64])", (
+        done.stderr
+    )
+
+
+def test_tensorboard_serves_the_runs(workplace: tuple[Path, dict[str, str]]) -> None:
+    cwd, env = workplace
+    (line,) = [line for line in COMMANDS if "tensorboard" in line]
+    words = [*shlex.split(line), "--port", "16106", "--host", "127.0.0.1"]
+    with subprocess.Popen(words, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            found = ""
+            for _ in range(60):
+                time.sleep(1)
+                try:
+                    url = "http://127.0.0.1:16106/data/plugin/scalars/tags"
+                    found = urllib.request.urlopen(url, timeout=5).read().decode()
+                except OSError:
+                    continue
+                if "val/elbo" in found:
+                    break
+            assert "val/elbo" in found
+        finally:
+            server.terminate()
+
+
+def test_the_set_up_is_two_commands_and_ci_runs_both() -> None:
+    first, second = SETUP
+    assert first.endswith("python -m vae_lightning data=digits")
+    assert second.endswith("python -m pytest -n 2")
+    ci = (REPOSITORY / ".ci" / "run").read_text()
+    assert "grep 'venv/bin/activate' README.md" in ci
+    assert [line for line in README.splitlines() if "venv/bin/activate" in line] == SETUP
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_is_in_the_table(option: str) -> None:
+    group, name = option.split("=")
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{group}` |")]
+    assert f"`{name}`" in row
+
+
+def test_nothing_unexpected_lies_at_the_top() -> None:
+    git = shutil.which("git")
+    if git is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run([git, "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    top = {line.split("/")[0] for line in listed.splitlines()}
+    visible = {name for name in top if not name.startswith(".")}
+    assert visible == {"pyproject.toml", "README.md", "LICENSE", "vae_lightning", "conf", "tests", "outputs"}
