@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import command, options
 
+from vae_lightning.check import nodes, problems, read
 from vae_lightning.command_line import check
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
-from vae_lightning.schema import nodes, problems, read
 
 BAD = [
     ("loss.bta=4", ["loss.bta=4: no such key; did you mean loss.beta?"]),
@@ -195,8 +195,8 @@ def test_a_mistake_costs_two_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "vae_lightning: 2 problems, nothing was run\n"
-        "  data.batch_size: must be a whole number >= 1, not 0\n"
         "  loss.bta=4: no such key; did you mean loss.beta?\n"
+        "  data.batch_size: must be a whole number >= 1, not 0\n"
     )
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())

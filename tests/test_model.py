@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from conftest import options
@@ -10,7 +12,7 @@ from vae_lightning.build import build_model
 from vae_lightning.compose import compose
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
-from vae_lightning.schema import Activation, Norm, get_args
+from vae_lightning.schema import Activation, Norm
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 64), (1, 13, 9)]
 

@@ -14,7 +14,6 @@ from conftest import options, same, weights
 
 from vae_lightning.anneal import Anneal
 from vae_lightning.build import make
-from vae_lightning.callback.ema import EMA
 from vae_lightning.compose import compose
 from vae_lightning.errors import ConfigError, NonFiniteError
 from vae_lightning.precision import LeanPrecision
@@ -203,7 +202,9 @@ def test_ema_is_the_average_by_hand(small: Small, tmp_path: Path) -> None:
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     torch.testing.assert_close(saved["state_dict"][name], average[-1])
     assert not torch.equal(saved["current_model_state"][name], average[-1])
-    assert isinstance(next(c for c in run.trainer.callbacks if isinstance(c, EMA)), EMA)
+    run.trainer.test(run.lit, run.data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
+    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert same(weights(run), best)  # what is tested is the average
 
 
 def test_the_gradient_is_clipped_to_its_norm(small: Small) -> None:
@@ -340,3 +341,9 @@ def test_early_stopping_and_plateau_look_at_the_validation_loss(small: Small) ->
     fit(run)
     assert run.trainer.current_epoch == 3
     assert run.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
+def test_validation_draws_the_same_noise_every_epoch(small: Small) -> None:
+    run = fit(small("optimizer.lr=1e-300", "data.eval_batch_size=30", "trainer.max_epochs=3"))
+    values = {row["val/loss"] for row in metrics(run) if row["val/loss"]}
+    assert len(values) == 1

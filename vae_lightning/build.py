@@ -11,9 +11,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
 
+from vae_lightning.check import plain
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
-from vae_lightning.schema import plain
 
 
 def make(node: Mapping[str, Any], **facts: Any) -> Any:

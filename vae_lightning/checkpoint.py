@@ -12,11 +12,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lightning.build import build_model
+from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
 from vae_lightning.errors import NonFiniteError, UserError
 from vae_lightning.model.vae import VAE
 from vae_lightning.resume import find_checkpoint
-from vae_lightning.schema import plain, problems
 
 FORMAT = 1
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of

@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vae_lightning.check import problems
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
-from vae_lightning.schema import problems
 
 REMOVABLE = ("callback", "logger", "experiment")
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again

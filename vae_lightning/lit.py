@@ -136,13 +136,9 @@ class LitVAE(L.LightningModule):
         means = self._means()
         self.meter.clear()
         if means:
-            schedules = {path.rpartition(".")[2]: value for path, value in self.annealed.items()}
-            self._to_loggers(
-                {
-                    f"train/{name}": v
-                    for name, v in {**means, **schedules, "lr": self._lr(), "epoch": self.current_epoch}.items()
-                }
-            )
+            means |= {path.rpartition(".")[2]: value for path, value in self.annealed.items()}
+            means |= {"lr": self._lr(), "epoch": float(self.current_epoch)}
+            self._to_loggers({f"train/{name}": value for name, value in means.items()})
 
     # ---- validation and test ----------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:

@@ -34,7 +34,7 @@ class Meter:
         """The means of all that was added since `clear`; `reduce` adds up the sums of all processes."""
         if not self.rows:
             return {}
-        rows = torch.stack(self.rows)
+        rows = torch.stack([row.to(self.rows[-1].device) for row in self.rows])  # some may come from a checkpoint
         if rows.device.type != "mps":  # which knows no float64
             rows = rows.double()
         sizes = rows.new_tensor(self.sizes)

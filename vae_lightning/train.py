@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import platform
 import random
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +17,21 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 from torch.distributions import Distribution
 
 from vae_lightning.build import build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
+from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
-from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.errors import ConfigError
 from vae_lightning.lit import LitVAE
+from vae_lightning.results import device_name, results_of, show, write
 from vae_lightning.resume import find_checkpoint
-from vae_lightning.schema import plain, problems
 
 log = logging.getLogger("vae_lightning")
-
-UNITS = {"bits_per_dim": "bits per dimension of x"}
 
 
 @dataclass(frozen=True)
@@ -110,27 +104,23 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     parameters = sum(p.numel() for p in lit.parameters())
     if trainer.is_global_zero:
         log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
-        log.info("%s parameters, %s", f"{parameters:,}", _device(trainer))
+        log.info("%s parameters, %s", f"{parameters:,}", device_name(trainer))
     trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
     seconds = run.progress.elapsed()
     trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
 
-    test = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
     results = {
-        "test": test,
+        **results_of(trainer),
         "best_checkpoint": os.path.relpath(run.best.best_model_path, folder),
-        "epochs": trainer.current_epoch,
         "seconds": round(seconds, 3),
         "images_per_second": round(run.progress.images / run.progress.seconds, 1),
         "parameters": parameters,
         "seed": config.seed,
-        "versions": _versions(),
-        "device": _device(trainer),
         "data": data.describe(),
     }
     if trainer.is_global_zero:
-        _write(results, folder / "results.json")
-        _show(results, folder)
+        write(results, folder / "results.json")
+        show(results, folder)
     return float(results["test"]["loss"])
 
 
@@ -168,37 +158,3 @@ def _resumed(config: DictConfig) -> Path | None:
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
     log.info("going on after epoch %d of %s", done, path)
     return path
-
-
-def _device(trainer: L.Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    return f"{trainer.world_size} x {device.type} ({name})"
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("vae-lightning", "lightning", "hydra-core")}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
-
-
-def _write(results: dict[str, Any], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    except ValueError as error:
-        raise UserError(f"{path}: a result is not finite, nothing was written: {results['test']}") from error
-    os.replace(temporary, path)
-
-
-def _show(results: dict[str, Any], folder: Path) -> None:
-    table = Table(title="test results of the best checkpoint")
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    for name, value in results["test"].items():
-        table.add_row(name, f"{value:.4f}" if name in UNITS else f"{value:.2f}", UNITS.get(name, "nats per image"))
-    table.add_row("speed", f"{results['images_per_second']:,.0f}", "training images per second")
-    table.add_row("epochs", str(results["epochs"]), f"{results['seconds']:.0f} seconds in all")
-    console = Console()
-    console.print(table)
-    console.print(f"everything is in {folder}", soft_wrap=True, highlight=False)

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vae_lightning.schema import Fraction
@@ -33,6 +34,11 @@ class EMA(WeightAveraging):
             average.update_parameters(pl_module)
 
         trainer.optimizers[0].register_step_post_hook(update)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Only a run that goes on takes the weights themselves; a test is one of the average."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         return False  # Lightning would ask once for several steps of the optimiser

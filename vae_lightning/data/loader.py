@@ -90,8 +90,10 @@ class MemoryLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of another epoch; where it is already there, stay."""
-        if epoch != self.epoch:
+        """Go to the start of another epoch; where it is already there, stay. Evaluation is always the same."""
+        if not (self.shuffle or self.dynamic):
+            self.position = 0
+        elif epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from vae_lightning.model.layer import ImageDecoder, ImageEncoder
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
-from vae_lightning.model.layer import rows, with_context
 from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Activation, Count, NonNegative, Norm
 
@@ -41,89 +40,6 @@ def image_sizes(shape: tuple[int, ...], strides: Sequence[int], kernel_size: int
             f"model.strides, or enlarge the images with data.pad={2 ** math.ceil(math.log2(least))}"
         )
     return sizes
-
-
-class ConvEncoder(nn.Module):
-    """An image to any shape.
-
-    >>> import torch
-    >>> ConvEncoder((1, 28, 28), (4,))(torch.zeros(3, 1, 28, 28), torch.zeros(3, 0)).shape
-    torch.Size([3, 4])
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        n_context: int = 0,
-        channels: Sequence[int] = (32, 64, 64, 64),
-        strides: Sequence[int] = (1, 2, 2, 1),
-        kernel_size: int = 3,
-        activation: Activation = "leaky_relu",
-        negative_slope: float = 0.01,
-        norm: Norm = "none",
-    ) -> None:
-        super().__init__()
-        self.out_shape = tuple(out_shape)
-        h, w = image_sizes(in_shape, strides, kernel_size)[-1]
-        layers: list[nn.Module] = []
-        for (before, after), stride in zip(pairwise([in_shape[0], *channels]), strides, strict=True):
-            convolution = nn.Conv2d(before, after, kernel_size, stride, (kernel_size - 1) // 2, bias=norm == "none")
-            layers += [convolution, make_norm(norm, after, image=True), make_activation(activation, negative_slope)]
-        self.convolutions = nn.Sequential(*layers)
-        self.out = nn.Linear(channels[-1] * h * w + n_context, math.prod(out_shape))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x (..., C, H, W), c (B, n_context) -> (..., *out_shape)."""
-        x, c, lead = rows(x, c, 3)
-        return self.out(with_context(self.convolutions(x).flatten(1), c)).view(*lead, *self.out_shape)
-
-
-class ConvDecoder(nn.Module):
-    """Any shape to an image: the mirror image of a `ConvEncoder` with the same knobs.
-
-    >>> import torch
-    >>> ConvDecoder((20,), (1, 28, 28))(torch.zeros(2, 3, 20), torch.zeros(3, 0)).shape
-    torch.Size([2, 3, 1, 28, 28])
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        n_context: int = 0,
-        channels: Sequence[int] = (32, 64, 64, 64),
-        strides: Sequence[int] = (1, 2, 2, 1),
-        kernel_size: int = 3,
-        activation: Activation = "leaky_relu",
-        negative_slope: float = 0.01,
-        norm: Norm = "none",
-    ) -> None:
-        super().__init__()
-        self.in_dims = len(in_shape)
-        sizes = image_sizes(out_shape, strides, kernel_size)
-        self.small = (channels[-1], *sizes[-1])
-        self.into = nn.Linear(math.prod(in_shape) + n_context, math.prod(self.small))
-        padding = (kernel_size - 1) // 2
-        widths = list(pairwise([out_shape[0], *channels]))
-        layers: list[nn.Module] = [make_activation(activation, negative_slope)]
-        for i in reversed(range(len(strides))):
-            after, before = widths[i]
-            # A strided convolution maps several sizes to one; this much brings back the right one.
-            (h, w), (small_h, small_w), reach = sizes[i], sizes[i + 1], kernel_size - 2 * padding
-            extra = h - (small_h - 1) * strides[i] - reach, w - (small_w - 1) * strides[i] - reach
-            last = i == 0
-            bias = last or norm == "none"
-            layers.append(nn.ConvTranspose2d(before, after, kernel_size, strides[i], padding, extra, bias=bias))
-            if not last:
-                layers += [make_norm(norm, after, image=True), make_activation(activation, negative_slope)]
-        self.convolutions = nn.Sequential(*layers)
-
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """z (..., *in_shape), c (B, n_context) -> (..., C, H, W)."""
-        z, c, lead = rows(z, c, self.in_dims)
-        image = self.convolutions(self.into(with_context(z.flatten(1), c)).unflatten(1, self.small))
-        return image.unflatten(0, lead) if len(lead) > 1 else image
 
 
 def conv(
@@ -159,12 +75,35 @@ def conv(
     """
     if len(channels) != len(strides):
         raise ValueError(f"model.channels={channels} and model.strides={strides} must be equally long")
-    knobs: dict[str, Any] = {"n_context": n_context, "channels": channels, "strides": strides}
-    knobs |= {"kernel_size": kernel_size, "activation": activation, "negative_slope": negative_slope, "norm": norm}
+    sizes = image_sizes(shape, strides, kernel_size)
+    small, padding = (channels[-1], *sizes[-1]), (kernel_size - 1) // 2
+
+    def after(width: int) -> list[nn.Module]:
+        return [make_norm(norm, width, image=True), make_activation(activation, negative_slope)]
+
+    def down() -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for (before, width), stride in zip(pairwise([shape[0], *channels]), strides, strict=True):
+            layers.append(nn.Conv2d(before, width, kernel_size, stride, padding, bias=norm == "none"))
+            layers += after(width)
+        return nn.Sequential(*layers)
+
+    def up(out_channels: int) -> nn.Sequential:
+        layers: list[nn.Module] = [make_activation(activation, negative_slope)]
+        widths, reach = [out_channels, *channels], kernel_size - 2 * padding
+        for i in reversed(range(len(strides))):
+            # A strided convolution maps several sizes to one; this much brings back the right one.
+            (h, w), (small_h, small_w), stride = sizes[i], sizes[i + 1], strides[i]
+            extra = h - (small_h - 1) * stride - reach, w - (small_w - 1) * stride - reach
+            bias = i == 0 or norm == "none"
+            layers.append(nn.ConvTranspose2d(widths[i + 1], widths[i], kernel_size, stride, padding, extra, bias=bias))
+            layers += after(widths[i]) if i else []
+        return nn.Sequential(*layers)
+
     return flat_vae(
         (latent_dim,),
-        partial(ConvEncoder, shape, **knobs),
-        partial(ConvDecoder, **knobs),
+        lambda out_shape: ImageEncoder(down(), small, out_shape, n_context),
+        lambda in_shape, out_shape: ImageDecoder(up(out_shape[0]), small, in_shape, n_context),
         posterior,
         prior,
         likelihood,

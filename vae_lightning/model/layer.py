@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -44,3 +46,34 @@ def rows(x: Tensor, c: Tensor, event_dims: int) -> tuple[Tensor, Tensor, tuple[i
     lead = tuple(x.shape[: x.dim() - event_dims])
     c = c.expand(*lead, c.shape[-1]).reshape(-1, c.shape[-1]) if c.shape[-1] else c
     return (x if len(lead) == 1 else x.flatten(0, len(lead) - 1)), c, lead
+
+
+class ImageEncoder(nn.Module):
+    """An image through `trunk`, which makes it `small`, then, with the context, linearly to any shape."""
+
+    def __init__(
+        self, trunk: nn.Module, small: tuple[int, ...], out_shape: tuple[int, ...], n_context: int = 0
+    ) -> None:
+        super().__init__()
+        self.trunk, self.out_shape = trunk, tuple(out_shape)
+        self.out = nn.Linear(math.prod(small) + n_context, math.prod(out_shape))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x (..., C, H, W), c (B, n_context) -> (..., *out_shape)."""
+        x, c, lead = rows(x, c, 3)
+        return self.out(with_context(self.trunk(x).flatten(1), c)).view(*lead, *self.out_shape)
+
+
+class ImageDecoder(nn.Module):
+    """Any shape and a context linearly to a `small` image, and then through `trunk`, which makes it large."""
+
+    def __init__(self, trunk: nn.Module, small: tuple[int, ...], in_shape: tuple[int, ...], n_context: int = 0) -> None:
+        super().__init__()
+        self.trunk, self.small, self.in_dims = trunk, small, len(in_shape)
+        self.into = nn.Linear(math.prod(in_shape) + n_context, math.prod(small))
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """z (..., *in_shape), c (B, n_context) -> (..., C, H, W)."""
+        z, c, lead = rows(z, c, self.in_dims)
+        image = self.trunk(self.into(with_context(z.flatten(1), c)).unflatten(1, self.small))
+        return image.unflatten(0, lead) if len(lead) > 1 else image

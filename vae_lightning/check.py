@@ -1,0 +1,156 @@
+"""A composed configuration against the constructors that it names. They are read, not imported.
+
+A node of the configuration names its `_target_`; the annotations of that target's parameters say which values are
+possible, and a module-level `NEEDS` says which values elsewhere it cannot live without:
+
+    NEEDS = {"data.binarize": (["none"], "grey pixels: say data.binarize=none")}
+
+Both are taken from the source text, so that a typing error is found without waiting for torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_lightning import schema
+from vae_lightning.errors import ConfigError
+from vae_lightning.schema import NonNegativeInt, allows, describe
+
+
+@dataclass(frozen=True)
+class Target:
+    """A callable as its source text shows it."""
+
+    parameters: Mapping[str, Any]  # name -> annotation, None where it means nothing here
+    facts: frozenset[str]  # parameters without a default: given by Python, not by the configuration
+    needs: Mapping[str, tuple[list[Any], str]] = field(default_factory=dict)
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def read(target: str) -> Target:
+    """The signature and the needs of `package.module.name`.
+
+    Raises:
+        ConfigError: there is no such module, or no such function or class in it.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"_target_ {target}: there is no module {module!r}")
+    tree = _parse(Path(spec.origin))
+    found = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name]
+    if not found:
+        raise ConfigError(f"_target_ {target}: there is no {name!r} in {spec.origin}")
+    inner = found[-1].body if isinstance(found[-1], ast.ClassDef) else found[-1:]
+    node = next((n for n in inner if isinstance(n, ast.FunctionDef) and n.name in (name, "__init__")), None)
+    if node is None:
+        return Target({}, frozenset(), _needs(tree))
+    arguments = [a for a in [*node.args.posonlyargs, *node.args.args] if a.arg != "self"]
+    required = arguments[: len(arguments) - len(node.args.defaults)] + [
+        a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None
+    ]
+    parameters = {a.arg: _annotation(a.annotation) for a in [*arguments, *node.args.kwonlyargs]}
+    return Target(parameters, frozenset(a.arg for a in required), _needs(tree))
+
+
+def _annotation(node: ast.expr | None) -> Any:
+    try:
+        return eval(ast.unparse(node), dict(vars(schema))) if node is not None else None
+    except (NameError, TypeError, AttributeError):
+        return None  # a Tensor, a module: nothing that a configuration could say
+
+
+def _needs(tree: ast.Module) -> Mapping[str, tuple[list[Any], str]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "NEEDS" for t in node.targets):
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every part of `config` that names a `_target_`, with the key that leads to it."""
+    if isinstance(config, DictConfig):
+        if "_target_" in config:
+            yield path, config
+        for key in map(str, config):
+            if not OmegaConf.is_interpolation(config, key):
+                yield from nodes(config[key], f"{path}.{key}" if path else key)
+    elif isinstance(config, ListConfig):
+        for i, item in enumerate(config):
+            yield from nodes(item, f"{path}[{i}]")
+
+
+ROOT: dict[str, Any] = {
+    "seed": NonNegativeInt,
+    "condition": Literal["label"] | None,
+    "ckpt": str | None,
+    "debug": bool,
+}
+
+
+def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with a composed configuration: key -> what it must be."""
+    found = {key: wrong for key, annotation in ROOT.items() if (wrong := _wrong(config, key, annotation))}
+    for path, node in nodes(config):
+        try:
+            target = read(node["_target_"])
+        except ConfigError as error:
+            found[f"{path}._target_"] = str(error)
+            continue
+        for key in map(str, node):
+            if key == "_target_" or isinstance(node._get_node(key), DictConfig):
+                continue  # a node of its own
+            if key not in target.parameters:
+                known = ", ".join(sorted(set(target.parameters) - target.facts))
+                found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
+            elif wrong := _wrong(node, key, target.parameters[key]):
+                found[f"{path}.{key}"] = wrong
+    for path, node in nodes(config):
+        for key, (allowed, advice) in _target_needs(node).items():
+            value = choices[key] if key in choices else OmegaConf.select(config, key)
+            if value not in allowed and key not in found:
+                found[path] = f"{choices.get(path)} does not go with {key}={value}: {advice}"
+    return found
+
+
+def _target_needs(node: DictConfig) -> Mapping[str, tuple[list[Any], str]]:
+    try:
+        return read(node["_target_"]).needs
+    except ConfigError:
+        return {}  # told already
+
+
+def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
+    try:
+        value = plain(node[key])
+    except OmegaConfBaseException as error:
+        return str(error).splitlines()[0]
+    if OmegaConf.is_interpolation(node, key):
+        return None  # what it stands for is checked where it is written
+    return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"
+
+
+def _say(value: Any) -> str:
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+
+
+def plain(value: Any) -> Any:
+    """Dictionaries, lists and numbers instead of OmegaConf's containers, all interpolations resolved."""
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value

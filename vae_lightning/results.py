@@ -1,0 +1,71 @@
+"""What a run has found, kept in `results.json` and shown as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from vae_lightning.errors import UserError
+
+UNITS = {"bits_per_dim": "bits per dimension of x"}  # all others are nats per image
+
+
+def results_of(trainer: L.Trainer) -> dict[str, Any]:
+    """What the test found, after how many epochs, and on what."""
+    metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    return {
+        "test": {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")},
+        "epochs": trainer.current_epoch,
+        "versions": _versions(),
+        "device": device_name(trainer),
+    }
+
+
+def device_name(trainer: L.Trainer) -> str:
+    """How many devices of which kind."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{trainer.world_size} x {device.type} ({name})"
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("vae-lightning", "lightning", "hydra-core")}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
+
+
+def write(results: dict[str, Any], path: Path) -> None:
+    """The results as JSON, all at once or not at all.
+
+    Raises:
+        UserError: a number is not finite.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    except ValueError as error:
+        raise UserError(f"{path}: a result is not finite, nothing was written: {results['test']}") from error
+    os.replace(temporary, path)
+
+
+def show(results: dict[str, Any], folder: Path) -> None:
+    """The results as a table on the console."""
+    table = Table(title="test results of the best checkpoint")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for name, value in results["test"].items():
+        table.add_row(name, f"{value:.4f}" if name in UNITS else f"{value:.2f}", UNITS.get(name, "nats per image"))
+    table.add_row("speed", f"{results['images_per_second']:,.0f}", "training images per second")
+    table.add_row("epochs", str(results["epochs"]), f"{results['seconds']:.0f} seconds in all")
+    console = Console()
+    console.print(table)
+    console.print(f"everything is in {folder}", soft_wrap=True, highlight=False)
