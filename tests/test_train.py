@@ -11,12 +11,15 @@ import lightning as L
 import pytest
 import torch
 from conftest import options, same, weights
+from lightning.pytorch.plugins.precision import Precision
 
 from vae_lightning.anneal import Anneal
 from vae_lightning.build import make
+from vae_lightning.callback.progress import Progress
 from vae_lightning.compose import compose
 from vae_lightning.errors import ConfigError, NonFiniteError
-from vae_lightning.precision import LeanPrecision
+from vae_lightning.logger import MetricsCSV
+from vae_lightning.precision import LeanPrecision, lean
 from vae_lightning.train import Run
 
 Small = Callable[..., Run]
@@ -224,18 +227,63 @@ def test_the_gradient_is_clipped_to_its_norm(small: Small) -> None:
     assert norms == pytest.approx([0.01] * 4, rel=1e-3)
 
 
-def test_a_callback_that_listens_is_heard(small: Small) -> None:
-    heard = []
-
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_hooks_are_left_out_only_where_nobody_listens(precision: str) -> None:
     class Listener(L.Callback):
         def on_before_optimizer_step(self, *_: object) -> None:
-            heard.append(1)
+            pass
 
-    run = small("data.batch_size=48")
-    assert isinstance(run.trainer.precision_plugin, LeanPrecision) is False  # float64 here
-    run.trainer.callbacks.append(Listener())
-    fit(run)
+    def plugin(*callbacks: L.Callback) -> Precision:
+        how = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "precision": precision}
+        trainer = L.Trainer(callbacks=list(callbacks), **how)
+        lean(trainer)
+        return trainer.precision_plugin
+
+    assert isinstance(plugin(L.Callback()), LeanPrecision)
+    assert not isinstance(plugin(Listener()), LeanPrecision)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_a_callback_that_comes_with_the_run_is_heard(
+    precision: str, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    monkeypatch.setattr(Progress, "on_before_optimizer_step", lambda *_: heard.append(1))
+    fit(small("data.batch_size=48", f"trainer.precision={precision}"))
     assert len(heard) == 4
+
+
+def test_each_minibatch_has_noise_of_its_own(small: Small) -> None:
+    run, seen = small("data.batch_size=16"), []
+    forward = run.lit.loss.forward
+
+    def listen(*args: object) -> object:
+        seen.append(torch.rand(()).item())
+        return forward(*args)
+
+    run.lit.loss.forward = listen
+    fit(run)
+    train = [s for i, s in enumerate(seen) if i % 7 < 6]  # six minibatches, then one of validation
+    assert len(set(train)) == len(train) == 12
+    assert len({s for i, s in enumerate(seen) if i % 7 == 6}) == 1
+
+
+def test_the_learning_rate_moves_with_each_step(small: Small) -> None:
+    run = fit(small("scheduler=cosine", "data.batch_size=16", "trainer.log_every_n_steps=1"))
+    rates = [float(row["train/lr"]) for row in metrics(run)]
+    assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * i / 12)) / 2 for i in range(12)])
+
+
+def test_curves_that_are_taken_again_have_no_fold(tmp_path: Path) -> None:
+    first = MetricsCSV(tmp_path)
+    for step in (4, 8, 12):
+        first.log_metrics({"train/loss": float(step)}, step)
+    first.save()
+    second = MetricsCSV(tmp_path)  # goes on from a checkpoint at step 6
+    second.log_metrics({"train/loss": -8.0}, 8)
+    second.save()
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines == ["step,train/loss", "4,4.0", "8,-8.0"]
 
 
 @pytest.mark.parametrize("broken", ["loss", "weights"])
