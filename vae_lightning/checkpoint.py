@@ -76,7 +76,7 @@ def load(path: str | Path) -> VAE:
 
     >>> load("nowhere")
     Traceback (most recent call last):
-    vae_lightning.errors.ConfigError: ckpt=nowhere: there is no such file or folder
+    vae_lightning.errors.ConfigError: nowhere: there is no such file or folder
 
     Raises:
         ConfigError: there is no checkpoint.

@@ -22,11 +22,11 @@ def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise ConfigError(f"ckpt={path}: there is no such file or folder")
+        raise ConfigError(f"{path}: there is no such file or folder")
     for candidate in (path / "checkpoints" / name, path / name):
         if candidate.is_file():
             return candidate
-    raise ConfigError(f"ckpt={path}: no checkpoint in it; {path / 'checkpoints' / name} was expected")
+    raise ConfigError(f"{path}: no checkpoint in it; {path / 'checkpoints' / name} was expected")
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -44,7 +44,10 @@ def expand(arguments: Sequence[str]) -> list[str]:
     value = given.get("ckpt", "ckpt=null").partition("=")[2].strip("'\"")
     if value in ("", "null"):
         return list(arguments)
-    checkpoint = find_checkpoint(value).absolute()
+    try:
+        checkpoint = find_checkpoint(value).absolute()
+    except ConfigError as error:
+        raise ConfigError(f"ckpt={error}") from error
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []

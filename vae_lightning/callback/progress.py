@@ -49,7 +49,7 @@ class Progress(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.perf_counter()
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         shown = ("val/elbo", "val/loss", "val/distortion", "val/rate")
         values = [f"{k} {float(trainer.callback_metrics[k]):.2f}" for k in shown if k in trainer.callback_metrics]
