@@ -13,6 +13,7 @@ from vae_lightning.check import nodes, problems, read
 from vae_lightning.command_line import check
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
+from vae_lightning.resume import expand
 
 BAD = [
     ("loss.bta=4", ["loss.bta=4: no such key; did you mean loss.beta?"]),
@@ -208,6 +209,15 @@ def test_what_only_the_networks_know_costs_two_and_leaves_nothing(tmp_path: Path
     assert "need images of at least 16x16 pixels, these have 8x8" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not list((tmp_path / "outputs").rglob("*.*"))
+
+
+def test_a_run_folder_cannot_bring_settings_of_hydra(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    saved = ["loss.beta=2", "seed=3", "hydra.searchpath=[file:///evil]", "hydra/launcher=evil", "--multirun"]
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("".join(f"- {line}\n" for line in saved))
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    found = expand([f"ckpt={tmp_path}", "seed=4"])
+    assert found == ["loss.beta=2", f"ckpt='{tmp_path}/last.ckpt'", "seed=4", f"hydra.run.dir='{tmp_path}'"]
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:

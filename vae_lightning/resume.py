@@ -51,7 +51,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
-    kept = [o for o in old if _key(o) not in given]
+    kept = [o for o in old if (key := _key(o)) and key not in given and not key.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{folder}'"]
     rest = [f"ckpt='{checkpoint}'" if _key(a) == "ckpt" else a for a in arguments]
     return [*kept, *rest, *where]
