@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning import schema
-from vae_lightning.errors import ConfigError
+from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.schema import NonNegativeInt, allows, describe
 
 
@@ -32,7 +32,7 @@ class Target:
 
     parameters: Mapping[str, Any]  # name -> annotation, None where it means nothing here
     facts: frozenset[str]  # parameters without a default: given by Python, not by the configuration
-    needs: Mapping[str, tuple[list[Any], str]] = field(default_factory=dict)
+    needs: Mapping[str, tuple[list[Any], str]]
 
 
 @cache
@@ -108,12 +108,14 @@ ROOT: dict[str, Any] = {
 def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a composed configuration: key -> what it must be."""
     found = {key: wrong for key, annotation in ROOT.items() if (wrong := _wrong(config, key, annotation))}
+    needs: list[tuple[str, str, list[Any], str]] = []
     for path, node in nodes(config):
         try:
             target = read(node["_target_"])
         except ConfigError as error:
             found[f"{path}._target_"] = str(error)
             continue
+        needs += [(path, key, *need) for key, need in target.needs.items()]
         for key in map(str, node):
             if key == "_target_" or isinstance(node._get_node(key), DictConfig):
                 continue  # a node of its own
@@ -122,26 +124,18 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
                 found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
             elif wrong := _wrong(node, key, target.parameters[key]):
                 found[f"{path}.{key}"] = wrong
-    for path, node in nodes(config):
-        for key, (allowed, advice) in _target_needs(node).items():
-            value = choices[key] if key in choices else OmegaConf.select(config, key)
-            if value not in allowed and key not in found:
-                found[path] = f"{choices.get(path)} does not go with {key}={value}: {advice}"
+    for path, key, allowed, advice in needs:
+        value = choices[key] if key in choices else OmegaConf.select(config, key)
+        if value not in allowed and key not in found:
+            found[path] = f"{choices.get(path)} does not go with {key}={value}: {advice}"
     return found
-
-
-def _target_needs(node: DictConfig) -> Mapping[str, tuple[list[Any], str]]:
-    try:
-        return read(node["_target_"]).needs
-    except ConfigError:
-        return {}  # told already
 
 
 def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
     try:
         value = plain(node[key])
     except OmegaConfBaseException as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     if OmegaConf.is_interpolation(node, key):
         return None  # what it stands for is checked where it is written
     return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"

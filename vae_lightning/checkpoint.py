@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
+from vae_lightning.atomic import replaced
 from vae_lightning.build import build_model
 from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
@@ -33,12 +34,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
+        with replaced(path, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

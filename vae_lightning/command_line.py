@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning.check import problems
 from vae_lightning.compose import compose
+from vae_lightning.errors import first_line
 from vae_lightning.paths import CONF
 
 REMOVABLE = ("callback", "logger", "experiment")
@@ -35,7 +36,7 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
         try:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as error:
-            lines[f"{text}: {_grammar(error)}"] = None
+            lines[f"{text}: not of the form key=value ({first_line(error)})"] = None
     groups = _groups([CONF, *map(Path, searchpath)])
     chosen, values = [], []
     for override in parsed:
@@ -59,7 +60,7 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
         try:
             config, choices = compose(combination, searchpath)
         except (HydraException, OmegaConfBaseException) as error:
-            lines[_first_line(error)] = None
+            lines[first_line(error)] = None
             continue
         known = [o for o in values if _has(config, o.key_or_group)]
         lines.update({_unknown(o, config, groups): None for o in values if o not in known})
@@ -110,7 +111,7 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
                 else:
                     OmegaConf.update(job, override.key_or_group, value, force_add=True)
             except (OmegaConfBaseException, KeyError) as error:
-                lines[f"{override.input_line}: {_first_line(error)}"] = None
+                lines[f"{override.input_line}: {first_line(error)}"] = None
         lines.update({f"{key}: {wrong}": None for key, wrong in problems(job, choices).items()})
     return list(lines)
 
@@ -173,14 +174,6 @@ def _unknown(override: Override, config: DictConfig, groups: dict[str, list[str]
 def _did_you_mean(word: str, words: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _grammar(error: Exception) -> str:
-    return f"not of the form key=value ({_first_line(error)})"
 
 
 def split(arguments: Sequence[str]) -> tuple[Any, list[str]]:

@@ -1,6 +1,11 @@
 """Errors that are told to the user in words, without a traceback."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error of OmegaConf or Hydra says, without the state of their insides that follows."""
+    return str(error).strip().splitlines()[0]
+
+
 class UserError(Exception):
     """Something outside the program is not as it should be; the message says what to do."""
 

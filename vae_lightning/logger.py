@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from vae_lightning.atomic import replaced
 
 
 class TensorBoard(TensorBoardLogger):
@@ -59,12 +60,10 @@ class MetricsCSV(Logger):
         if not self.rows:
             return
         columns = sorted({name for row in self.rows.values() for name in row} - {"step"})
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with temporary.open("w", newline="") as file:
+        with replaced(self.path, newline="") as file:
             writer = csv.DictWriter(file, ["step", *columns], restval="")
             writer.writeheader()
             writer.writerows(self.rows[step] for step in sorted(self.rows))
-        os.replace(temporary, self.path)
 
     def finalize(self, status: str) -> None:
         self.save()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from vae_lightning.atomic import replaced
 from vae_lightning.errors import UserError
 
 UNITS = {"bits_per_dim": "bits per dimension of x"}  # all others are nats per image
@@ -48,12 +48,12 @@ def write(results: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: a number is not finite.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(results, indent=2, allow_nan=False)
     except ValueError as error:
         raise UserError(f"{path}: a result is not finite, nothing was written: {results['test']}") from error
-    os.replace(temporary, path)
+    with replaced(path) as file:
+        file.write(text + "\n")
 
 
 def show(results: dict[str, Any], folder: Path) -> None:

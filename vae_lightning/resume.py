@@ -40,7 +40,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the checkpoint does not exist.
     """
-    given = {_key(a): a for a in arguments if _key(a)}
+    keys = [_key(a) for a in arguments]
+    given = dict(zip(keys, arguments, strict=True))
     value = given.get("ckpt", "ckpt=null").partition("=")[2].strip("'\"")
     if value in ("", "null"):
         return list(arguments)
@@ -53,7 +54,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
     kept = [o for o in old if (key := _key(o)) and key not in given and not key.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{folder}'"]
-    rest = [f"ckpt='{checkpoint}'" if _key(a) == "ckpt" else a for a in arguments]
+    rest = [f"ckpt='{checkpoint}'" if key == "ckpt" else a for key, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import warnings
@@ -70,7 +69,8 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         "n_classes": data.n_classes,
         "n_context": data.n_classes if config.condition == "label" else 0,
     }
-    lit = build(config, describe(config, choices, {**facts, "shape": list(data.shape)}), **facts)
+    record = describe(config, choices, {**facts, "shape": list(data.shape)})
+    lit = build(config, record, data.steps_per_epoch, **facts)
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
     bar = [ProgressBar()] if config.trainer.enable_progress_bar else []
@@ -124,15 +124,14 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     return float(results["test"]["loss"])
 
 
-def build(config: DictConfig, record: dict[str, Any], **facts: Any) -> LitVAE:
+def build(config: DictConfig, record: dict[str, Any], steps_per_epoch: int, **facts: Any) -> LitVAE:
     """The training module that `config` describes, for data of these `facts`."""
-    steps = math.ceil(math.ceil(facts["n_train"] / config.data.batch_size) / config.trainer.accumulate_grad_batches)
     fused = config.trainer.precision != "16-mixed"  # Lightning cannot clip behind a fused optimiser that unscales
     return LitVAE(
         build_model(config, **facts),
         build_loss(config, **facts),
         partial(make, config.optimizer, fused=fused),
-        partial(make, config.scheduler, steps_per_epoch=steps, max_epochs=config.trainer.max_epochs),
+        partial(make, config.scheduler, steps_per_epoch=steps_per_epoch, max_epochs=config.trainer.max_epochs),
         [make(config.beta)],
         config.seed,
         config.trainer.gradient_clip_val,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +94,7 @@ class Images(L.LightningDataModule):
         self.test = (_binary(_padded(raw.test[0], pad)[test], once, noise.TEST), raw.test[1][test])
         self.shape = tuple(x.shape[1:])
         self.n_train, self.n_classes = len(train), int(raw.train[1].max()) + 1
+        self.steps_per_epoch = math.ceil(math.ceil(self.n_train / batch_size) / accumulate_grad_batches)
 
     def describe(self) -> dict[str, Any]:
         """What was used, for the record."""

@@ -28,12 +28,9 @@ class Chunk:
     """Consecutive minibatches. Each is made when it is asked for, and so still in the cache when it is used."""
 
     def __init__(self, loader: MemoryLoader, order: Tensor, first: int, last: int) -> None:
-        self.loader, self.first, self.last = loader, first, last
+        self.loader, self.first = loader, first
         chosen = order[first * loader.batch_size : last * loader.batch_size]
         self.images, self.labels = loader.images[chosen], loader.labels[chosen]
-
-    def __len__(self) -> int:
-        return self.last - self.first
 
     def __iter__(self) -> Iterator[Minibatch]:
         size = self.loader.batch_size

@@ -1,0 +1,29 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
+    """A file beside `path` to write into, which takes its place at the end, and leaves it alone if writing fails.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with replaced(path) as file:
+    ...     _ = file.write("whole")
+    >>> path.read_text(), len(list(path.parent.iterdir()))
+    ('whole', 1)
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open(mode, **how) as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
