@@ -68,9 +68,10 @@ def small(tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture
 def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every draw from a normal distribution is its mean."""
-    monkeypatch.setattr(
-        torch.distributions.Normal, "rsample", lambda self, shape=(): self.loc.expand(*shape, *self.loc.shape)
-    )
+    for name in ("rsample", "sample"):
+        monkeypatch.setattr(
+            torch.distributions.Normal, name, lambda self, shape=(): self.loc.expand(*shape, *self.loc.shape)
+        )
 
 
 def command(*arguments: str, cwd: Path, data: str | None = None, **kwargs: object) -> subprocess.CompletedProcess[str]:

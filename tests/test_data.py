@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,54 @@ def test_limit_and_pad() -> None:
     [
         ("data.val_size=1500", "data.val_size=1500: between 1 and 1499 of the 1500 training images"),
         ("data.pad=20", "data.pad=20: the images have 28x28 pixels, and none are cut off"),
+        ("data.val_size=1.0", "data.val_size=1.0: between 1 and 1499 of the 1500 training images"),
+        ("data.val_size=0", "data.val_size=0: between 1 and 1499 of the 1500 training images"),
+        ("data.labelled=1301", "data.labelled=1301: there are 1300 training images"),
         ("data.source.test_size=1797", "data.source.test_size=1797: there are 1797 images in all"),
     ],
 )
 def test_sizes_that_cannot_be(override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         images(override)
+
+
+@pytest.mark.parametrize(("size", "n_val"), [("0.1", 150), ("0.0001", 1), ("0.29", 435), ("1", 1), ("700", 700)])
+def test_the_validation_set_is_a_part_or_a_count(size: str, n_val: int) -> None:
+    data = images(f"data.val_size={size}")
+    assert (len(data.val[0]), data.n_train) == (n_val, 1500 - n_val)
+
+
+@pytest.mark.parametrize("n", [1, 10, 100, 107, 1300])
+def test_labels_are_kept_equally_for_all_classes(n: int) -> None:
+    full, data = images(), images(f"data.labelled={n}")
+    kept = data.train[1] >= 0
+    assert kept.sum() == n == data.describe()["n_labelled"]
+    assert set(data.train[1][~kept].tolist()) <= {-1}
+    assert torch.equal(data.train[1][kept], full.train[1][kept])
+    counts = data.train[1][kept].bincount(minlength=10)
+    if n < 1300:  # there are enough of each class
+        assert counts.max() - counts.min() == (n % 10 > 0)
+    for split in ("val", "test"):
+        assert all(map(torch.equal, getattr(data, split), getattr(full, split)))
+    assert torch.equal(data.train[0], full.train[0])
+    assert data.n_classes == 10
+
+
+def test_which_labels_are_kept_depends_on_the_split_seed_only() -> None:
+    def labels(*overrides: str) -> Tensor:
+        return images("data.labelled=100", *overrides).train[1]
+
+    assert torch.equal(labels(), labels("seed=5", "data.batch_size=7"))
+    assert not torch.equal(labels(), labels("data.split_seed=1"))
+
+
+def test_pixels_are_divided_by_255_and_floats_are_served_as_they_are() -> None:
+    pixels = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1) * 51
+    floats = torch.tensor([-3.0, 1e6, 0.5, 255, 0, 7], dtype=torch.float32).reshape(6, 1, 1, 1)
+    (one,), (other,) = (minibatches(MemoryLoader(x, torch.arange(6), 6)) for x in (pixels, floats))
+    assert torch.equal(one.x, pixels / 255)
+    assert torch.equal(other.x, floats.double())
+    assert one.x.dtype == other.x.dtype == torch.get_default_dtype()
 
 
 # ---- the loader -----------------------------------------------------------------------------------------------------
@@ -184,6 +227,23 @@ def test_order_is_a_function_of_seed_and_epoch_and_resumes_anywhere() -> None:
     assert torch.cat([b.y for b in minibatches(other)]).tolist() == labels(loader(), 4)
 
 
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """A web server on loopback for the files in `folder`; its URL."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 # ---- files ----------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
@@ -198,17 +258,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     resources = [(name, hashlib.md5((folder / name).read_bytes()).hexdigest()) for name in FILES]
     monkeypatch.setattr("torchvision.datasets.MNIST.resources", resources)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(folder))
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(folder) as url:
+        yield folder, url
 
 
 def test_download_verifies_keeps_and_reads_again_without_the_server(served: tuple[Path, str], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
 
-from vae_lightning.check import plain
+from vae_lightning.anneal import Anneal
+from vae_lightning.check import nodes, plain
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
 
@@ -27,6 +28,7 @@ def make(node: Mapping[str, Any], **facts: Any) -> Any:
     """
     settings = plain(node) if isinstance(node, DictConfig) else dict(node)
     target = get_object(settings.pop("_target_"))
+    settings.pop("anneal", None)  # what changes one of these values with time is the training module's
     given = {k: make(v, **facts) if isinstance(v, dict) and "_target_" in v else v for k, v in settings.items()}
     wanted = inspect.signature(target).parameters
     try:
@@ -41,6 +43,11 @@ def build_model(config: DictConfig, **facts: Any) -> VAE:
     posterior = partial(make, config.posterior, **facts)
     prior = partial(make, config.prior, **facts)
     return cast(VAE, make(config.model, likelihood=likelihood, posterior=posterior, prior=prior, **facts))
+
+
+def build_anneals(config: DictConfig) -> list[Anneal]:
+    """Every schedule that `config` names: `beta`, and the `anneal` of any other part."""
+    return [make(node) for path, node in nodes(config) if path == "beta" or path.endswith(".anneal")]
 
 
 def build_loss(config: DictConfig, **facts: Any) -> nn.Module:

@@ -5,7 +5,9 @@ possible, and a module-level `NEEDS` says which values elsewhere it cannot live 
 
     NEEDS = {"data.binarize": (["none"], "grey pixels: say data.binarize=none")}
 
-Both are taken from the source text, so that a typing error is found without waiting for torch.
+A key of `NEEDS` is a configuration key, a group (its value is the option), or `group:trait`, where the option's own
+file says `TRAITS = {trait: value}`; what it does not say is not held against it. All this is taken from the source
+text, so that a typing error is found without waiting for torch.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import vae_lightning.needs
 from vae_lightning import schema
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.schema import NonNegativeInt, allows, describe
@@ -33,6 +36,7 @@ class Target:
     parameters: Mapping[str, Any]  # name -> annotation, None where it means nothing here
     facts: frozenset[str]  # parameters without a default: given by Python, not by the configuration
     needs: Mapping[str, tuple[list[Any], str]]
+    traits: Mapping[str, Any]
 
 
 @cache
@@ -61,13 +65,14 @@ def read(target: str) -> Target:
     inner = found[-1].body if isinstance(found[-1], ast.ClassDef) else found[-1:]
     node = next((n for n in inner if isinstance(n, ast.FunctionDef) and n.name in (name, "__init__")), None)
     if node is None:
-        return Target({}, frozenset(), _needs(tree))
+        return Target({}, frozenset(), _constant(tree, "NEEDS"), _constant(tree, "TRAITS"))
     arguments = [a for a in [*node.args.posonlyargs, *node.args.args] if a.arg != "self"]
     required = arguments[: len(arguments) - len(node.args.defaults)] + [
         a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None
     ]
     parameters = {a.arg: _annotation(a.annotation) for a in [*arguments, *node.args.kwonlyargs]}
-    return Target(parameters, frozenset(a.arg for a in required), _needs(tree))
+    facts = frozenset(a.arg for a in required)
+    return Target(parameters, facts, _constant(tree, "NEEDS"), _constant(tree, "TRAITS"))
 
 
 def _annotation(node: ast.expr | None) -> Any:
@@ -77,10 +82,10 @@ def _annotation(node: ast.expr | None) -> Any:
         return None  # a Tensor, a module: nothing that a configuration could say
 
 
-def _needs(tree: ast.Module) -> Mapping[str, tuple[list[Any], str]]:
+def _constant(tree: ast.Module, name: str) -> Mapping[str, Any]:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "NEEDS" for t in node.targets):
-            return ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return eval(ast.unparse(node.value), {**vars(vae_lightning.needs), "__builtins__": {}})
     return {}
 
 
@@ -109,13 +114,16 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a composed configuration: key -> what it must be."""
     found = {key: wrong for key, annotation in ROOT.items() if (wrong := _wrong(config, key, annotation))}
     needs: list[tuple[str, str, list[Any], str]] = []
+    traits: dict[str, Any] = {}
     for path, node in nodes(config):
         try:
             target = read(node["_target_"])
         except ConfigError as error:
             found[f"{path}._target_"] = str(error)
             continue
-        needs += [(path, key, *need) for key, need in target.needs.items()]
+        group = path.partition(".")[0]
+        needs += [(group, key, *need) for key, need in target.needs.items()]
+        traits |= {f"{group}:{trait}": value for trait, value in target.traits.items()}
         for key in map(str, node):
             if key == "_target_" or isinstance(node._get_node(key), DictConfig):
                 continue  # a node of its own
@@ -124,10 +132,15 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
                 found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
             elif wrong := _wrong(node, key, target.parameters[key]):
                 found[f"{path}.{key}"] = wrong
-    for path, key, allowed, advice in needs:
-        value = choices[key] if key in choices else OmegaConf.select(config, key)
+    for group, key, allowed, advice in needs:
+        other = key.partition(":")[0]
+        if other != key:
+            value, said = traits.get(key, allowed[0]), f"{other}={choices.get(other)}"
+        else:
+            value = choices[key] if key in choices else OmegaConf.select(config, key)
+            said = f"{key}={_say(value, quote=False)}"
         if value not in allowed and key not in found:
-            found[path] = f"{choices.get(path)} does not go with {key}={value}: {advice}"
+            found.setdefault(group, f"{choices.get(group)} does not go with {said}: {advice}")
     return found
 
 
@@ -141,8 +154,9 @@ def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
     return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"
 
 
-def _say(value: Any) -> str:
-    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+def _say(value: Any, quote: bool = True) -> str:
+    text = repr(value) if quote else str(value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -32,7 +32,8 @@ class LitVAE(L.LightningModule):
 
     Args:
         model: images and context to a Trace.
-        loss: (model, x, c) to a scalar and its terms, in nats per image.
+        loss: (model, x, c) to a scalar and its terms, in nats per image. Parameters that need a learning rate of their
+            own are returned by its `groups()`, as torch's optimisers take them.
         optimizer: makes the optimiser of an iterable of parameters.
         scheduler: makes the scheduler of an optimiser.
         anneals: numbers that change with time; validation and test see their last values, so that epochs compare.
@@ -70,9 +71,10 @@ class LitVAE(L.LightningModule):
         for batch in chunk:
             values = self._minibatch(batch, optimizer)
             images += batch.size
-        bound = self.model.likelihood.density
-        shown = -(values["distortion"] + values["rate"]) if bound else values["loss"]
-        self.log("elbo" if bound else "loss", shown.detach(), prog_bar=True, logger=False, batch_size=1)
+        name, shown = "loss", values["loss"]
+        if self._bounds(values):
+            name, shown = "elbo", -(values["distortion"] + values["rate"])
+        self.log(name, shown.detach(), prog_bar=True, logger=False, batch_size=1)
         return {"images": images}
 
     def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
@@ -98,10 +100,12 @@ class LitVAE(L.LightningModule):
         return {"loss": loss, **terms}
 
     def context(self, y: Tensor) -> Tensor:
-        """Labels (B,) -> context (B, n_context): one-hot, or of no width."""
+        """Labels (B,) -> context (B, n_context): one-hot, zeros for a missing label (-1), or of no width."""
         n = self.model.n_context
         dtype = torch.get_default_dtype()
-        return F.one_hot(y, n).to(dtype) if n else torch.zeros(len(y), 0, dtype=dtype, device=y.device)
+        if not n:
+            return torch.zeros(len(y), 0, dtype=dtype, device=y.device)
+        return F.one_hot(y.clamp(min=0), n).to(dtype) * (y >= 0).unsqueeze(1)
 
     def _anneal(self, epoch: float) -> None:
         for anneal in self.anneals:
@@ -183,10 +187,14 @@ class LitVAE(L.LightningModule):
     # ---- shared -----------------------------------------------------------------------------------------------------
     def _means(self) -> dict[str, float]:
         means = self.meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
-        if means and self.model.likelihood.density:  # the bound itself, whatever the loss weighs
+        if self._bounds(means):  # the bound itself, whatever the loss weighs
             means["elbo"] = -(means["distortion"] + means["rate"])
-            means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.param_shape) / math.log(2)
+            means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.shape) / math.log(2)
         return means
+
+    def _bounds(self, values: Mapping[str, Any]) -> bool:
+        """Whether these terms are those of a bound on log p(x): not with an energy, not without a rate."""
+        return self.model.likelihood.density and {"distortion", "rate"} <= values.keys()
 
     def _to_loggers(self, values: dict[str, float]) -> None:
         for logger in self.trainer.loggers:
@@ -201,7 +209,10 @@ class LitVAE(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.trained = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]
-        optimizer = self.make_optimizer(parameters=self.trained)
+        groups: list[dict[str, Any]] = getattr(self.loss, "groups", list)()
+        apart = {id(p) for group in groups for p in group["params"]}
+        rest = [p for p in self.trained if id(p) not in apart]
+        optimizer = self.make_optimizer(parameters=[{"params": rest}, *groups])
         scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)
         return [optimizer], [scheduler]
 

@@ -36,6 +36,10 @@ Count = Annotated[int, Range(1)]
 NonNegativeInt = Annotated[int, Range(0)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 Norm = Literal["none", "batch", "layer", "group"]
+Gated = Literal[Activation, "glu"]
+Analytic = Literal["auto"] | bool
+Output = Literal["linear", "sigmoid"]
+Estimator = Literal["standard", "stl", "dreg"]
 Binarize = Literal["dynamic", "static", "threshold", "none"]
 
 

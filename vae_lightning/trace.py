@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor
-from torch.distributions import Distribution
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from vae_lightning.schema import Analytic
+
+
+@contextmanager
+def constant(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the parameters of `modules` are constants: gradients pass through the modules, and not into them.
+
+    >>> critic, z = nn.Linear(2, 1), torch.ones(1, 2, requires_grad=True)
+    >>> with constant(critic):
+    ...     critic(z).sum().backward()
+    >>> critic.weight.grad is None, z.grad is None
+    (True, False)
+    """
+    live = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in live:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in live:
+            parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)
@@ -15,10 +41,47 @@ class Latent:
     q: Distribution  # q(z | x), batch (B,)
     p: Distribution  # p(z), batch () or (B,)
     z: Tensor  # (S, B, *latent)
+    constant_q: Callable[[], Distribution]  # q again, with constant parameters
+    log_share: Tensor | None = None  # (S, B): log of what each draw counts, where not all count alike
 
-    def log_ratio(self) -> Tensor:
-        """log q(z | x) - log p(z) at the draw, in nats, shape (S, B); its mean estimates the rate."""
-        return self.q.log_prob(self.z) - self.p.log_prob(self.z)
+    def log_ratio(self, constant: bool = False) -> Tensor:
+        """log q(z | x) - log p(z) at the draw, in nats, shape (S, B); its mean estimates the rate.
+
+        Args:
+            constant: the parameters of q are constants, so that the gradient comes through the draw alone.
+        """
+        if getattr(self.q, "deterministic", False):  # all mass on one code: the density is no density at a draw
+            return kl_divergence(self.q, self.p).expand(self.z.shape[:2])
+        q = self.constant_q() if constant else self.q
+        return q.log_prob(self.z) - self.p.log_prob(self.z)
+
+    def again(self, p: Distribution) -> Latent:
+        """The same draw against another p, without a gradient to q or to the draw."""
+        with torch.no_grad():
+            q = self.constant_q()
+        log_share = None if self.log_share is None else self.log_share.detach()
+        return Latent(q, p, self.z.detach(), lambda: q, log_share)
+
+    def rate(self, analytic: Analytic = "auto") -> Tensor:
+        """KL(q || p) in nats: shape (B,) in closed form, or (S, B), to be averaged.
+
+        Args:
+            analytic: `auto` takes the closed form where there is one.
+
+        Raises:
+            ValueError: `analytic` is True, and there is none.
+        """
+        if analytic is False:
+            return self.log_ratio()
+        try:
+            return kl_divergence(self.q, self.p)
+        except NotImplementedError as error:
+            if analytic is True:
+                raise ValueError(
+                    "loss.analytic=true: this posterior and this prior have no rate in closed form; say "
+                    "loss.analytic=auto, which estimates it from the draws"
+                ) from error
+            return self.log_ratio()
 
 
 @dataclass(frozen=True)
@@ -39,3 +102,38 @@ class Trace:
         for latent in self.latents:
             log_w = log_w - latent.log_ratio()
         return log_w
+
+    def expect(self, values: Tensor) -> Tensor:
+        """E_q of `values` (S, B), shape (B,); values (B,) are expectations already."""
+        if values.dim() == 1:
+            return values
+        share = self._log_share()
+        return (values if share is None else values * share.exp()).mean(0)
+
+    def log_mean_exp(self, values: Tensor, groups: int = 1) -> Tensor:
+        """log E_q exp of `values` (S, B), over the draws of each of `groups` groups, shape (groups, B)."""
+        share = self._log_share()
+        values = (values if share is None else values + share).unflatten(0, (groups, -1))
+        return values.logsumexp(1) - math.log(values.shape[1])
+
+    def rate(self, analytic: Analytic = "auto") -> Tensor:
+        """KL(q || p) summed over all latents, in nats, shape (B,)."""
+        rates = [self.expect(latent.rate(analytic)) for latent in self.latents]
+        return rates[0] if len(rates) == 1 else torch.stack(rates).sum(0)
+
+    def _log_share(self) -> Tensor | None:
+        shares = [latent.log_share for latent in self.latents if latent.log_share is not None]
+        return torch.stack(shares).sum(0) if shares else None
+
+
+def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor | None]:
+    """Draws of z, (S, B, *latent), and the logarithm of what each counts, (S, B), or None.
+
+    A mixture gives `samples` draws of each of its components. Where no gradient is asked for, draws are exact, also of
+    what is relaxed in training.
+    """
+    stratify = getattr(q, "stratify", None)
+    if stratify is not None:
+        z, log_share = stratify(samples)
+        return z, log_share
+    return (q.rsample((samples,)) if torch.is_grad_enabled() else q.sample(torch.Size((samples,)))), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import random
@@ -18,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch.distributions import Distribution
 
-from vae_lightning.build import build_loss, build_model, make
+from vae_lightning.build import build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
@@ -67,10 +68,12 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         "shape": data.shape,
         "n_train": data.n_train,
         "n_classes": data.n_classes,
+        "n_labelled": int((data.train[1] >= 0).sum()),
         "n_context": data.n_classes if config.condition == "label" else 0,
     }
     record = describe(config, choices, {**facts, "shape": list(data.shape)})
     lit = build(config, record, data.steps_per_epoch, **facts)
+    _try_out(lit, data)
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
     bar = [ProgressBar()] if config.trainer.enable_progress_bar else []
@@ -126,18 +129,34 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
 
 def build(config: DictConfig, record: dict[str, Any], steps_per_epoch: int, **facts: Any) -> LitVAE:
     """The training module that `config` describes, for data of these `facts`."""
+    model = build_model(config, **facts)
     fused = config.trainer.precision != "16-mixed"  # Lightning cannot clip behind a fused optimiser that unscales
     return LitVAE(
-        build_model(config, **facts),
-        build_loss(config, **facts),
+        model,
+        build_loss(config, **facts, latent_shape=model.latent_shape),
         partial(make, config.optimizer, fused=fused),
         partial(make, config.scheduler, steps_per_epoch=steps_per_epoch, max_epochs=config.trainer.max_epochs),
-        [make(config.beta)],
+        build_anneals(config),
         config.seed,
         config.trainer.gradient_clip_val,
         config.trainer.log_every_n_steps,
         record,
     )
+
+
+def _try_out(lit: LitVAE, data: Images) -> None:
+    """One pass of a copy over two images: what cannot work says so before anything is trained or written.
+
+    Raises:
+        ConfigError: in the words of the part that refuses.
+    """
+    model, loss = copy.deepcopy((lit.model, lit.loss))
+    batch = next(iter(next(iter(data.val_dataloader()))))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            loss(model.eval(), batch.x[:2], lit.context(batch.y[:2]))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def quiet() -> None:

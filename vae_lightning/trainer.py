@@ -64,6 +64,7 @@ def trainer(
             enable_model_summary=False,
             profiler=profiler,
             detect_anomaly=debug,
+            inference_mode=False,  # a loss may need a gradient by z, as a penalty
             default_root_dir=folder,
             callbacks=list(callbacks),
             logger=list(loggers),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import lightning as L
@@ -16,9 +17,11 @@ from torchvision.utils import make_grid
 
 from vae_lightning import noise
 from vae_lightning.data.images import Images
+from vae_lightning.data.pixels import scaled
 from vae_lightning.lit import LitVAE
 
 COLUMNS, ROWS = 10, 5  # pairs of images, or samples, in a picture
+POINTS = 5000  # images in the plane of the latents
 
 
 class Pictures(Callback):
@@ -59,6 +62,7 @@ class Pictures(Callback):
             "Samples: E[x | z] with z from the prior",
             self.folder / "samples.png",
         )
+        _plane(pl_module, _data(trainer).test, self.folder / "latents.png")
         _curves(self.folder.parent / "metrics.csv", self.folder / "curves.png")
 
 
@@ -73,10 +77,12 @@ def _look(lit: LitVAE, split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Te
     """Images of a split, their reconstructions, and samples of the prior: (N, C, H, W), the samples (2 N, C, H, W)."""
     noise.reseed(lit.device, lit.seed, noise.PICTURES, 0)
     n = ROWS * COLUMNS
-    x = split[0][:n].to(lit.device, torch.get_default_dtype()) / 255
+    x = scaled(split[0][:n].to(lit.device))
     c = lit.context(split[1][:n].to(lit.device))
     samples = lit.model.sample(2 * len(x), torch.cat([c, c]))
-    return tuple(t.clamp(0, 1).cpu() for t in (x, lit.model.reconstruct(x, c), samples))  # type: ignore[return-value]
+    low, high = (x.min(), x.max()) if split[0].is_floating_point() else (0.0, 1.0)
+    shown = (x, lit.model.reconstruct(x, c), samples)
+    return tuple(((t - low) / (high - low)).clamp(0, 1).cpu() for t in shown)  # type: ignore[return-value]
 
 
 def _pairs(x: Tensor, reconstructions: Tensor) -> Tensor:
@@ -90,6 +96,22 @@ def _save(grid: Tensor, title: str, path: Path) -> None:
     axes.imshow(grid.movedim(0, -1).numpy(), interpolation="nearest")
     axes.set_title(title)
     axes.axis("off")
+    figure.savefig(path)
+
+
+@torch.no_grad()
+def _plane(lit: LitVAE, split: tuple[Tensor, Tensor], path: Path) -> None:
+    """Where images of each label lie, if z has two numbers."""
+    if math.prod(lit.model.latent_shape) != 2:
+        return
+    x, y = scaled(split[0][:POINTS].to(lit.device)), split[1][:POINTS]
+    z = lit.model.encode(x, lit.context(y.to(lit.device))).mode.flatten(1).cpu().float().numpy()
+    figure = Figure(figsize=(9, 8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    points = axes.scatter(z[:, 0], z[:, 1], c=y.numpy(), cmap="tab10", s=5, alpha=0.7)
+    axes.legend(*points.legend_elements(num=None), title="label", loc="upper right")
+    axes.set(title="Modes of q(z | x) for test images", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    axes.grid(alpha=0.3)
     figure.savefig(path)
 
 

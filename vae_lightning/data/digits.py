@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from vae_lightning.data.images import Raw
 from vae_lightning.schema import Count
 
+TRAITS = {"values": "pixels"}
+
 
 class Digits:
     """1 797 digits of 8x8 pixels from 43 people, resized. Alpaydin and Kaynak (1998), UCI repository, 10.24432/C50P49.

@@ -1,4 +1,4 @@
-"""Images in memory, split, scaled and binarised."""
+"""Examples in memory, split, scaled and binarised."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.data.loader import MemoryLoader
+from vae_lightning.data.pixels import binary, padded
+from vae_lightning.data.split import keep_labels, part
 from vae_lightning.errors import ConfigError
-from vae_lightning.schema import Binarize, Count, NonNegativeInt
-
-BINARIZE_SEED = 777  # the same binary validation and test images for everybody
+from vae_lightning.schema import Binarize, Count, Fraction, NonNegativeInt
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A data set as it comes: images (N, C, H, W) uint8, labels (N,) int64."""
+    """A data set as it comes: images (N, C, H, W), labels (N,) int64.
+
+    Pixels are uint8 and will be divided by 255; floats are served as they are.
+    """
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    factors: tuple[Tensor, Tensor] | None = None  # (N, F) int64 for train and test: what each image was made from
+    factor_names: tuple[str, ...] = ()
+    test_log_prob: Tensor | None = None  # (N,) nats: log p(x) of each test image, where it is known
 
 
 class Source(Protocol):
@@ -48,17 +53,19 @@ class Images(L.LightningDataModule):
         root: the folder where its files are kept.
         batch_size: images per minibatch, over all devices.
         eval_batch_size: likewise, for validation and test.
-        val_size: images taken out of the training set.
-        split_seed: decides which; nothing else does.
+        val_size: images taken out of the training set, or below 1 which part of it.
+        split_seed: decides which, and which labels are kept; nothing else does.
         binarize: `dynamic`, `static` (the training images are drawn once too), `threshold` (at 1/2) or `none`.
         limit: the first n images of each split only.
         pad: height and width after adding a black border.
+        labelled: training images that keep their label, equally many of each class; the others get -1.
         seed: of the order of the training images and their noise.
         minibatches_per_step: minibatches that the loader hands out together.
         accumulate_grad_batches: minibatches per step of the optimiser.
 
     Raises:
-        ConfigError: more validation images than there are, or a border that would cut.
+        ConfigError: more validation images or labels than there are, a border that would cut, or numbers that are no
+            pixels and cannot be binarised.
     """
 
     def __init__(
@@ -67,11 +74,12 @@ class Images(L.LightningDataModule):
         root: str | None = None,
         batch_size: Count = 128,
         eval_batch_size: Count = 512,
-        val_size: NonNegativeInt = 5000,
+        val_size: NonNegativeInt | Fraction = 5000,
         split_seed: NonNegativeInt = 0,
         binarize: Binarize = "dynamic",
         limit: Count | None = None,
         pad: Count | None = None,
+        labelled: Count | None = None,
         *,
         seed: int,
         minibatches_per_step: int,
@@ -82,24 +90,38 @@ class Images(L.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.chunk, self.accumulate = minibatches_per_step, accumulate_grad_batches
         raw = source.read(Path(root).expanduser() if root is not None else None)
-        x, y = _padded(raw.train[0], pad), raw.train[1]
-        if not 0 < val_size < len(x):
+        x, y = padded(raw.train[0], pad), raw.train[1]
+        if x.is_floating_point() and binarize != "none":
+            raise ConfigError(f"data.binarize={binarize}: these are no pixels; say data.binarize=none")
+        n_val = part(val_size, len(x))
+        if not 0 < n_val < len(x):
             raise ConfigError(f"data.val_size={val_size}: between 1 and {len(x) - 1} of the {len(x)} training images")
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(split_seed))
-        train, val = order[val_size:][:limit], order[:val_size][:limit]
-        test = slice(None, limit)
-        once = "static" if binarize == "dynamic" else binarize
-        self.train = (_binary(x[train], binarize, noise.TRAIN), y[train])
-        self.val = (_binary(x[val], once, noise.VAL), y[val])
-        self.test = (_binary(_padded(raw.test[0], pad)[test], once, noise.TEST), raw.test[1][test])
+        train, val, test = order[n_val:][:limit], order[:n_val][:limit], slice(None, limit)
+        if labelled is not None and labelled > len(train):
+            raise ConfigError(f"data.labelled={labelled}: there are {len(train)} training images")
+        once: Binarize = "static" if binarize == "dynamic" else binarize
+        y_train = y[train] if labelled is None else keep_labels(y[train], labelled)
+        self.train = (binary(x[train], binarize, noise.TRAIN), y_train)
+        self.val = (binary(x[val], once, noise.VAL), y[val])
+        self.test = (binary(padded(raw.test[0], pad)[test], once, noise.TEST), raw.test[1][test])
+        self.factors: dict[str, Tensor] | None = None
+        if raw.factors is not None:
+            known, known_test = raw.factors
+            self.factors = {"train": known[train], "val": known[val], "test": known_test[test]}
+        self.factor_names = raw.factor_names
+        self.test_log_prob = None if raw.test_log_prob is None else raw.test_log_prob[test].mean().item()
+        self.labelled = labelled
         self.shape = tuple(x.shape[1:])
-        self.n_train, self.n_classes = len(train), int(raw.train[1].max()) + 1
+        self.n_train, self.n_classes = len(train), 1 + int(max(y.max(), raw.test[1].max()))
         self.steps_per_epoch = math.ceil(math.ceil(self.n_train / batch_size) / accumulate_grad_batches)
 
     def describe(self) -> dict[str, Any]:
         """What was used, for the record."""
         sizes = {"n_train": self.n_train, "n_val": len(self.val[0]), "n_test": len(self.test[0])}
-        return {"name": self.name, "shape": list(self.shape), "binarize": self.binarize, **sizes}
+        extra = {"n_labelled": self.labelled, "exact_test_log_prob": self.test_log_prob}
+        said = {key: value for key, value in extra.items() if value is not None}
+        return {"name": self.name, "shape": list(self.shape), "binarize": self.binarize, **sizes, **said}
 
     def train_dataloader(self) -> MemoryLoader:
         return self._loader(
@@ -126,22 +148,3 @@ class Images(L.LightningDataModule):
             device, rank, world = self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size
         images, labels = (part.to(device) for part in split)
         return MemoryLoader(images, labels, batch_size, seed=self.seed, rank=rank, world=world, **how)
-
-
-def _binary(x: Tensor, how: Binarize, stream: int) -> Tensor:
-    """Images (N, C, H, W) uint8 with values 0 and 255 only, or untouched."""
-    if how == "threshold":
-        return (x > 127).to(torch.uint8) * 255
-    if how == "static":
-        generator = noise.generator("cpu", BINARIZE_SEED, stream, 0)
-        return (torch.rand(x.shape, generator=generator) < x.float() / 255).to(torch.uint8) * 255
-    return x
-
-
-def _padded(x: Tensor, size: int | None) -> Tensor:
-    if size is None:
-        return x
-    h, w = size - x.shape[-2], size - x.shape[-1]
-    if min(h, w) < 0:
-        raise ConfigError(f"data.pad={size}: the images have {x.shape[-2]}x{x.shape[-1]} pixels, and none are cut off")
-    return F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))

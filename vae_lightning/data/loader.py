@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from vae_lightning import noise
+from vae_lightning.data.pixels import scaled
 
 
 class Minibatch(NamedTuple):
     """The images of one minibatch that this process looks at."""
 
-    x: Tensor  # (B, C, H, W) floats in [0, 1]
+    x: Tensor  # (B, C, H, W) floats; pixels lie in [0, 1]
     y: Tensor  # (B,) labels
     number: int  # minibatches since the start of the run
     epoch: float  # how many epochs lie before it
@@ -45,7 +46,7 @@ class MemoryLoader:
     seed and the minibatch: `state_dict` holds nothing but a position.
 
     Args:
-        images: (N, C, H, W) uint8, on the device that computes.
+        images: (N, C, H, W), on the device that computes; uint8 pixels, or floats that are served as they are.
         labels: (N,).
         batch_size: images per minibatch, over all processes.
         shuffle: a new order each epoch; otherwise as they lie.
@@ -116,13 +117,13 @@ class MemoryLoader:
         return torch.randperm(len(self.images), generator=generator).to(self.images.device)
 
     def minibatch(self, i: int, x: Tensor, y: Tensor) -> Minibatch:
-        """The `i`-th of this epoch, of images (B, C, H, W) uint8 and labels (B,)."""
+        """The `i`-th of this epoch, of images (B, C, H, W) and labels (B,)."""
         index = self.epoch * self.minibatches + i
         if self.dynamic:  # P(255 u < grey) = grey / 255
             generator = noise.generator(x.device, self.seed, noise.PIXELS, index)
             pixels = torch.rand(x.shape, device=x.device, generator=generator).mul_(255).lt_(x)
         else:
-            pixels = x / 255
+            pixels = scaled(x)
         group = i // self.accumulate * self.accumulate * self.batch_size
         group_size = min(group + self.accumulate * self.batch_size, len(self.images)) - group
         size = len(range(self.rank, len(x), self.world))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 
+TRAITS = {"density": True}
 NEEDS = {
     "data.binarize": (
         ["dynamic", "static", "threshold"],
@@ -44,7 +45,7 @@ class Bernoulli(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.param_shape = tuple(shape)
+        self.shape = self.param_shape = tuple(shape)
 
     def forward(self, params: Tensor) -> distributions.Distribution:
         """logits (..., C, H, W) -> p(x | z), batch (...), event (C, H, W)."""

@@ -7,11 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 from torch.distributions import constraints
 
+from vae_lightning.needs import PIXELS
+
+TRAITS = {"density": False}
 NEEDS = {
     "data.binarize": (
         ["none"],
         "on binary pixels it is the Bernoulli likelihood: say likelihood=bernoulli or data.binarize=none",
-    )
+    ),
+    **PIXELS,
 }
 
 
@@ -54,7 +58,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.param_shape = tuple(shape)
+        self.shape = self.param_shape = tuple(shape)
 
     def forward(self, params: Tensor) -> distributions.Distribution:
         """logits (..., C, H, W) -> energy, batch (...), event (C, H, W)."""

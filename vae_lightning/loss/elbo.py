@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Distribution, Independent
 
-from vae_lightning.schema import Count, NonNegative
+from vae_lightning.needs import RATE
+from vae_lightning.schema import Analytic, Count, NonNegative
 from vae_lightning.trace import Latent, Trace
+
+NEEDS = {**RATE}
+
+
+def parts(trace: Trace, analytic: Analytic = "auto") -> dict[str, Tensor]:
+    """The distortion and, where the posterior has one, the rate: scalars, in nats per image."""
+    terms = {"distortion": -trace.expect(trace.log_likelihood()).mean()}
+    if all(getattr(latent.q, "has_rate", True) for latent in trace.latents):
+        terms["rate"] = trace.rate(analytic).mean()
+    return terms
 
 
 class ELBO(nn.Module):
@@ -19,7 +30,8 @@ class ELBO(nn.Module):
     Args:
         beta: weight of the rate; 1 gives the bound itself.
         samples: draws of z per image.
-        analytic: the rate in closed form; otherwise it is estimated from the draws.
+        analytic: the rate in closed form (true), estimated from the draws (false), or in closed form where there is
+            one (auto).
         free_bits: nats per latent dimension that cost nothing: a dimension's mean rate counts as at least so much.
             Kingma et al. (2016), arXiv:1606.04934, eq. 15. The reported rate is the true one.
 
@@ -28,7 +40,11 @@ class ELBO(nn.Module):
     """
 
     def __init__(
-        self, beta: NonNegative = 1.0, samples: Count = 1, analytic: bool = True, free_bits: NonNegative = 0.0
+        self,
+        beta: NonNegative = 1.0,
+        samples: Count = 1,
+        analytic: Analytic = "auto",
+        free_bits: NonNegative = 0.0,
     ) -> None:
         super().__init__()
         self.beta, self.samples, self.analytic, self.free_bits = beta, samples, analytic, free_bits
@@ -36,25 +52,21 @@ class ELBO(nn.Module):
     def forward(self, model: nn.Module, x: Tensor, c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """x (B, C, H, W), context (B, C) -> the loss and its terms, all in nats per image."""
         trace: Trace = model(x, c, self.samples)
-        distortion = -trace.log_likelihood().mean()
-        rates = [self.rate(latent) for latent in trace.latents]
-        rate = torch.stack([r for r, _ in rates]).sum() if len(rates) > 1 else rates[0][0]
-        price = sum(p for _, p in rates)
-        return distortion + self.beta * price, {"distortion": distortion, "rate": rate}
+        terms = parts(trace, self.analytic)
+        price = terms["rate"]
+        if self.free_bits > 0:
+            price = torch.stack([self._price(trace, latent) for latent in trace.latents]).sum()
+        return terms["distortion"] + self.beta * price, terms
 
-    def rate(self, latent: Latent) -> tuple[Tensor, Tensor]:
-        """E KL(q || p) in nats per image, and what is charged for it."""
-        if self.free_bits == 0:
-            rate = kl_divergence(latent.q, latent.p) if self.analytic else latent.log_ratio()
-            rate = rate.mean()
-            return rate, rate
-        q, p = _each_dimension(latent.q), _each_dimension(latent.p)
-        each = kl_divergence(q, p) if self.analytic else q.log_prob(latent.z) - p.log_prob(latent.z)
-        each = each.flatten(0, each.dim() - len(latent.q.event_shape) - 1).mean(0)
-        return each.sum(), each.clamp(min=self.free_bits).sum()
+    def _price(self, trace: Trace, latent: Latent) -> Tensor:
+        """What is charged for the rate, in nats per image, when each dimension counts as at least `free_bits`."""
+        each = Latent(_each_dimension(latent.q), _each_dimension(latent.p), latent.z, latent.constant_q)
+        rate = each.rate(self.analytic)
+        dims = len(latent.q.event_shape)
+        return rate.flatten(0, rate.dim() - dims - 1).mean(0).clamp(min=self.free_bits).sum()
 
 
-def _each_dimension(distribution: torch.distributions.Distribution) -> torch.distributions.Distribution:
+def _each_dimension(distribution: Distribution) -> Distribution:
     if not isinstance(distribution, Independent):
         raise ValueError(
             "free bits are counted per latent dimension, and these are not independent: say loss.free_bits=0"

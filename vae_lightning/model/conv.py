@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from vae_lightning.model.layer import ImageDecoder, ImageEncoder
+from vae_lightning.model.layer import ImageDecoder, ImageEncoder, twice
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.vae import VAE, Likelihood, flat_vae
-from vae_lightning.schema import Activation, Count, NonNegative, Norm
+from vae_lightning.schema import Count, Gated, NonNegative, Norm
+
+TRAITS = {"latents": "one", "two_parts": True}
 
 
 def image_sizes(shape: tuple[int, ...], strides: Sequence[int], kernel_size: int) -> list[tuple[int, int]]:
@@ -52,13 +54,13 @@ def conv(
     channels: list[Count] = [32, 64, 64, 64],  # noqa: B006
     strides: list[Count] = [1, 2, 2, 1],  # noqa: B006
     kernel_size: Count = 3,
-    activation: Activation = "leaky_relu",
+    activation: Gated = "leaky_relu",
     negative_slope: NonNegative = 0.01,
     norm: Norm = "none",
 ) -> VAE:
-    """A VAE of convolutions. With kernel 4, stride 2 and batch normalisation it is the network of DCGAN.
-
-    Radford et al. (2016), arXiv:1511.06434.
+    """A VAE of convolutions. With kernel 4, stride 2 and batch normalisation it is the network of DCGAN, Radford et al.
+    (2016), arXiv:1511.06434; with activation `glu` its convolutions are gated, as in Tomczak and Welling (2018),
+    arXiv:1705.07120, section 4.2.
 
     Args:
         shape: (C, H, W); how large it must be depends on the strides.
@@ -79,24 +81,25 @@ def conv(
     small, padding = (channels[-1], *sizes[-1]), (kernel_size - 1) // 2
 
     def after(width: int) -> list[nn.Module]:
-        return [make_norm(norm, width, image=True), make_activation(activation, negative_slope)]
+        return [make_norm(norm, twice(activation, width), True), make_activation(activation, negative_slope)]
 
     def down() -> nn.Sequential:
         layers: list[nn.Module] = []
         for (before, width), stride in zip(pairwise([shape[0], *channels]), strides, strict=True):
-            layers.append(nn.Conv2d(before, width, kernel_size, stride, padding, bias=norm == "none"))
+            wide = twice(activation, width)
+            layers.append(nn.Conv2d(before, wide, kernel_size, stride, padding, bias=norm == "none"))
             layers += after(width)
         return nn.Sequential(*layers)
 
     def up(out_channels: int) -> nn.Sequential:
-        layers: list[nn.Module] = [make_activation(activation, negative_slope)]
+        layers: list[nn.Module] = [make_activation("relu" if activation == "glu" else activation, negative_slope)]
         widths, reach = [out_channels, *channels], kernel_size - 2 * padding
         for i in reversed(range(len(strides))):
             # A strided convolution maps several sizes to one; this much brings back the right one.
             (h, w), (small_h, small_w), stride = sizes[i], sizes[i + 1], strides[i]
             extra = h - (small_h - 1) * stride - reach, w - (small_w - 1) * stride - reach
-            bias = i == 0 or norm == "none"
-            layers.append(nn.ConvTranspose2d(widths[i + 1], widths[i], kernel_size, stride, padding, extra, bias=bias))
+            bias, wide = i == 0 or norm == "none", twice(activation, widths[i]) if i else out_channels
+            layers.append(nn.ConvTranspose2d(widths[i + 1], wide, kernel_size, stride, padding, extra, bias=bias))
             layers += after(widths[i]) if i else []
         return nn.Sequential(*layers)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vae_lightning.schema import Activation, Norm
+from vae_lightning.schema import Gated, Norm
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -20,9 +20,20 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def activation(name: Activation, negative_slope: float = 0.01) -> nn.Module:
-    """The activation function `name`; `negative_slope` is that of `leaky_relu`."""
+def activation(name: Gated, negative_slope: float = 0.01) -> nn.Module:
+    """The activation function `name`; `negative_slope` is that of `leaky_relu`.
+
+    `glu` halves its input, in the first dimension after the batch: a sigmoid of one half gates the other. Dauphin et
+    al. (2017), arXiv:1612.08083, eq. 1; layers before it give twice as much, see `twice`.
+    """
+    if name == "glu":
+        return nn.GLU(1)
     return nn.LeakyReLU(negative_slope) if name == "leaky_relu" else _ACTIVATIONS[name]()
+
+
+def twice(name: Gated, width: int) -> int:
+    """What a layer must give so that its activation leaves `width`."""
+    return 2 * width if name == "glu" else width
 
 
 def norm(name: Norm, channels: int, image: bool) -> nn.Module:
@@ -48,6 +59,26 @@ def rows(x: Tensor, c: Tensor, event_dims: int) -> tuple[Tensor, Tensor, tuple[i
     return (x if len(lead) == 1 else x.flatten(0, len(lead) - 1)), c, lead
 
 
+class Dense(nn.Module):
+    """With the context, linearly from one shape to another; between images of one size, from pixel to pixel."""
+
+    def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], n_context: int = 0) -> None:
+        super().__init__()
+        self.in_dims, self.out_shape = len(in_shape), tuple(out_shape)
+        self.grid = in_shape[1:] if len(in_shape) == 3 and in_shape[1:] == out_shape[1:] else None
+        if self.grid is None:
+            self.linear: nn.Module = nn.Linear(math.prod(in_shape) + n_context, math.prod(out_shape))
+        else:
+            self.linear = nn.Conv2d(in_shape[0] + n_context, out_shape[0], 1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x (N, *in_shape), c (N, n_context) -> (N, *out_shape)."""
+        if self.grid is None:
+            return self.linear(with_context(x.flatten(1), c)).unflatten(1, self.out_shape)
+        c = c[..., None, None].expand(*c.shape, *self.grid)
+        return self.linear(torch.cat([x, c], 1))
+
+
 class ImageEncoder(nn.Module):
     """An image through `trunk`, which makes it `small`, then, with the context, linearly to any shape."""
 
@@ -55,13 +86,12 @@ class ImageEncoder(nn.Module):
         self, trunk: nn.Module, small: tuple[int, ...], out_shape: tuple[int, ...], n_context: int = 0
     ) -> None:
         super().__init__()
-        self.trunk, self.out_shape = trunk, tuple(out_shape)
-        self.out = nn.Linear(math.prod(small) + n_context, math.prod(out_shape))
+        self.trunk, self.out = trunk, Dense(small, out_shape, n_context)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x (..., C, H, W), c (B, n_context) -> (..., *out_shape)."""
         x, c, lead = rows(x, c, 3)
-        return self.out(with_context(self.trunk(x).flatten(1), c)).view(*lead, *self.out_shape)
+        return self.out(self.trunk(x), c).unflatten(0, lead)
 
 
 class ImageDecoder(nn.Module):
@@ -69,11 +99,10 @@ class ImageDecoder(nn.Module):
 
     def __init__(self, trunk: nn.Module, small: tuple[int, ...], in_shape: tuple[int, ...], n_context: int = 0) -> None:
         super().__init__()
-        self.trunk, self.small, self.in_dims = trunk, small, len(in_shape)
-        self.into = nn.Linear(math.prod(in_shape) + n_context, math.prod(small))
+        self.trunk, self.in_dims = trunk, len(in_shape)
+        self.into = Dense(in_shape, small, n_context)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (..., *in_shape), c (B, n_context) -> (..., C, H, W)."""
         z, c, lead = rows(z, c, self.in_dims)
-        image = self.trunk(self.into(with_context(z.flatten(1), c)).unflatten(1, self.small))
-        return image.unflatten(0, lead) if len(lead) > 1 else image
+        return self.trunk(self.into(z, c)).unflatten(0, lead)

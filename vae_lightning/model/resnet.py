@@ -16,6 +16,8 @@ from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Activation, Count, NonNegative, Norm
 
+TRAITS = {"latents": "one", "two_parts": True}
+
 
 class Block(nn.Module):
     """x + f(x), with normalisation and activation before each 3x3 convolution. He et al. (2016), arXiv:1603.05027.

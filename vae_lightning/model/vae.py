@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae_lightning.trace import Latent, Trace
+from vae_lightning.trace import Latent, Trace, constant, draw
 
 
-def _at_least_float32(params: Tensor) -> Tensor:
+def at_least_float32(params: Tensor) -> Tensor:
     """Densities are computed in float32 or better, whatever precision the networks run in."""
     return params.to(torch.promote_types(params.dtype, torch.float32))
 
@@ -21,6 +22,7 @@ def _at_least_float32(params: Tensor) -> Tensor:
 class Likelihood(Protocol):
     """params (..., *param_shape) -> p(x | z), batch (...), event (C, H, W)."""
 
+    shape: tuple[int, ...]  # of an image
     param_shape: tuple[int, ...]
     density: bool  # False: an energy, whose log_prob is no likelihood
 
@@ -35,7 +37,16 @@ class Inference(nn.Module):
         self.encoder, self.posterior = encoder, posterior
 
     def forward(self, x: Tensor, c: Tensor) -> Distribution:
-        return self.posterior(_at_least_float32(self.encoder(x, c)))
+        return self.posterior(at_least_float32(self.encoder(x, c)))
+
+    def infer(self, x: Tensor, c: Tensor) -> tuple[Distribution, Callable[[], Distribution]]:
+        """q(z | x, c), and a function that gives it again with constant parameters."""
+        params = at_least_float32(self.encoder(x, c))
+        return self.posterior(params), partial(self._constant, params.detach())
+
+    def _constant(self, params: Tensor) -> Distribution:
+        with constant(self.posterior):
+            return self.posterior(params)
 
 
 class VAE(nn.Module):
@@ -57,16 +68,27 @@ class VAE(nn.Module):
         super().__init__()
         self.infer, self.prior, self.decoder, self.likelihood = infer, prior, decoder, likelihood
         self.n_context = n_context
+        self.latent_shape: tuple[int, ...] = infer.posterior.latent_shape  # type: ignore[assignment]
 
     def forward(self, x: Tensor, c: Tensor, samples: int = 1) -> Trace:
         """x (B, C, H, W), c (B, n_context) -> a Trace with `samples` draws of z per image."""
-        q = self.infer(x, c)
-        z = q.rsample((samples,))
-        return Trace(x, self.generate(z, c), (Latent(q, self.prior(c), z),))
+        q, constant_q = self.infer.infer(x, c)
+        z, log_share = draw(q, samples)
+        return Trace(x, self.generate(z, c), (Latent(q, self.prior(c), z, constant_q, log_share),))
+
+    def replay(self, trace: Trace, c: Tensor) -> Trace:
+        """The same draws, weighed again; the gradient reaches prior and decoder, and not the posterior."""
+        (latent,) = trace.latents
+        again = latent.again(self.prior(c))
+        return Trace(trace.x, self.generate(again.z, c), (again,))
+
+    def generative(self) -> list[nn.Module]:
+        """The parts of p(x, z)."""
+        return [self.prior, self.decoder, self.likelihood]  # type: ignore[list-item]
 
     def generate(self, z: Tensor, c: Tensor) -> Distribution:
         """z (..., B, *latent), c (B, n_context) -> p(x | z), batch (..., B), event (C, H, W)."""
-        return self.likelihood(_at_least_float32(self.decoder(z, c)))
+        return self.likelihood(at_least_float32(self.decoder(z, c)))
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """x (B, C, H, W) -> q(z | x), batch (B,), event (*latent)."""
@@ -78,8 +100,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W) -> E[x' | z] at the posterior's mean, (B, C, H, W), in [0, 1] where the pixels are."""
-        return self.decode(self.encode(x, c).mean, c).mean
+        """x (B, C, H, W) -> E[x' | z] at the posterior's mode, (B, C, H, W), in [0, 1] where the pixels are."""
+        return self.decode(self.encode(x, c).mode, c).mean
 
     @torch.no_grad()
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
@@ -101,7 +123,8 @@ class VAE(nn.Module):
             raise ValueError("this model has an energy, not a likelihood: log p(x) has no meaning for it")
         c = self._context(len(x), c)
         sizes = [min(chunk, samples - done) for done in range(0, samples, chunk)]
-        log_w = [self(x, c, size).log_weight().logsumexp(0) for size in sizes]
+        traces = ((size, self(x, c, size)) for size in sizes)
+        log_w = [trace.log_mean_exp(trace.log_weight())[0] + math.log(size) for size, trace in traces]
         return torch.stack(log_w).logsumexp(0) - math.log(samples)
 
     def _context(self, n: int, c: Tensor | None) -> Tensor:
@@ -122,5 +145,5 @@ def flat_vae(
     """Fit networks between the heads: `encoder(out_shape)`, `decoder(in_shape, out_shape)`."""
     head = posterior(latent_shape=latent_shape)
     infer = Inference(encoder(head.param_shape), head)
-    own_prior = prior(latent_shape=latent_shape, infer=infer)
-    return VAE(infer, own_prior, decoder(latent_shape, likelihood.param_shape), likelihood, n_context)
+    own_prior = prior(latent_shape=head.latent_shape, infer=infer)
+    return VAE(infer, own_prior, decoder(head.latent_shape, likelihood.param_shape), likelihood, n_context)

@@ -7,6 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 
+TRAITS = {"space": "real", "rate": True, "density": True, "strata": False, "factorised": True}
+NEEDS = {"prior:space": (["real", "any"], "its latents are real vectors: say prior=normal")}
 SCALES = {"log_variance": lambda s: (s / 2).exp(), "exp": lambda s: s.exp(), "softplus": F.softplus}
 
 

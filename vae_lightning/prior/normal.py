@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributions, nn
 
+TRAITS = {"space": "real", "learned": False}
+
 
 class Normal(nn.Module):
     """The standard normal prior.

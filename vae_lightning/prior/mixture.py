@@ -1,0 +1,37 @@
+"""p(z) = sum_k w_k N(mean_k, diag(sigma_k^2)), learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributions, nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from vae_lightning.schema import Count
+
+TRAITS = {"space": "real", "learned": True}
+
+
+class Mixture(nn.Module):
+    """A mixture of normal distributions that is trained together with the rest.
+
+    Tomczak and Welling (2018), arXiv:1705.07120, section 4 and table 2, "MoG".
+
+    >>> p = Mixture(latent_shape=(2,), components=3)(torch.zeros(5, 0))
+    >>> p.batch_shape, p.sample((4,)).shape
+    (torch.Size([]), torch.Size([4, 2]))
+
+    Args:
+        latent_shape: (D,).
+        components: K.
+    """
+
+    def __init__(self, latent_shape: tuple[int, ...], components: Count = 10) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.mean = nn.Parameter(torch.randn(components, *latent_shape))
+        self.log_scale = nn.Parameter(torch.zeros(components, *latent_shape))
+
+    def forward(self, c: Tensor) -> distributions.Distribution:
+        """c (B, C) -> p, batch (), event (D,): the same for every context."""
+        components = Independent(Normal(self.mean, self.log_scale.exp()), self.mean.dim() - 1)
+        return MixtureSameFamily(Categorical(logits=self.logits), components)
