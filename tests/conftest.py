@@ -6,14 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
+from torch import nn
 from torch.distributions import Distribution
 
+from vae_lightning.build import build_loss, build_model
+from vae_lightning.check import Target, read
 from vae_lightning.compose import compose
+from vae_lightning.data.digits import Digits
+from vae_lightning.model.vae import VAE
 from vae_lightning.paths import CONF
 from vae_lightning.train import Run, prepare
 
@@ -21,10 +29,91 @@ MNIST_HERE = Path(__file__).parents[2] / "shared" / "data" / "MNIST"
 DRAW_FREE = ["data=digits", "data.binarize=threshold", "data.limit=96", "trainer.enable_progress_bar=false"]
 
 
+# What an option needs beside it.
+GREY = ["data.binarize=none"]
+POINT, CODES = ["posterior=point"], ["posterior=codebook", "prior=codes", "loss=vq"]
+COMPANIONS = {
+    "posterior=gumbel": ["prior=categorical"],
+    "posterior=joint": ["prior=joint"],
+    "posterior=von_mises_fisher": ["prior=uniform_sphere"],
+    "posterior=codebook": ["prior=codes", "loss=vq", "posterior.codes=8", "posterior.grid=[2,2]"],
+    "posterior=point": ["loss=ae"],
+    "prior=categorical": ["posterior=gumbel"],
+    "prior=joint": ["posterior=joint"],
+    "prior=uniform_sphere": ["posterior=von_mises_fisher"],
+    "prior=codes": ["posterior=codebook", "loss=vq", "prior.kind=autoregressive", "posterior.grid=[2,2]"],
+    "prior=conditional": ["condition=label"],
+    "prior=vamp": ["prior.pseudo_inputs=7"],
+    "loss=ae": POINT,
+    "loss=rae": POINT,
+    "loss=vq": CODES[:2],
+    "loss=m2": ["condition=label"],
+    "loss=vae_gan": ["loss.critic_channels=[4,8]"],
+    "loss=factor": ["loss.critic_hidden=[16,16]"],
+    **{f"likelihood={name}": GREY for name in (
+        "normal", "laplace", "continuous_bernoulli", "logistic", "categorical", "cross_entropy"
+    )},
+    "data=vectors": ["likelihood=normal"],
+    "data=cifar10": ["likelihood=normal"],
+    "data=folder": ["likelihood=normal"],
+}  # fmt: skip
+
+
 def options(*groups: str) -> list[str]:
     """Every `group=option` found in conf/, of all groups or of some."""
     paths = sorted(CONF.glob("*/*.yaml"))
     return [f"{p.parent.name}={p.stem}" for p in paths if not groups or p.parent.name in groups]
+
+
+def names(group: str) -> list[str]:
+    """Every option of a group."""
+    return [option.partition("=")[2] for option in options(group)]
+
+
+def target(group: str, name: str) -> Target:
+    """What the source of an option says of itself."""
+    return read(composed(f"{group}={name}")[0][group]["_target_"])
+
+
+@cache
+def composed(*overrides: str) -> tuple[DictConfig, dict[str, Any]]:
+    """As `compose`, remembered: not to be changed."""
+    return compose(overrides)
+
+
+def combined(overrides: Iterable[str] = (), **chosen: str) -> tuple[DictConfig, dict[str, Any]]:
+    """The configuration of some options, one a group, without composing each combination."""
+    config, choices = composed(*overrides)
+    config, choices = config.copy(), {**choices, **chosen}
+    for group, name in chosen.items():
+        config[group] = composed(f"{group}={name}", *overrides)[0][group]
+    return config, choices
+
+
+def parts(config: DictConfig, shape: tuple[int, ...] = (1, 8, 8), n_train: int = 100) -> tuple[VAE, nn.Module]:
+    """The model and the loss that `config` describes, in float64, for images of `shape`."""
+    n_context = 10 if config.condition == "label" else 0
+    facts = {"shape": shape, "n_train": n_train, "n_classes": 10, "n_labelled": n_train, "n_context": n_context}
+    model = build_model(config, **facts).double()
+    return model, build_loss(config, **facts, latent_shape=model.latent_shape).double()
+
+
+@cache
+def digits(n: int = 64, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Binary images (n, 1, size, size) of handwritten digits, and their labels one-hot (n, 10)."""
+    raw = Digits(size=size).read(None).train
+    return (raw[0][:n] > 127).double(), torch.eye(10, dtype=torch.float64)[raw[1][:n]]
+
+
+def context(config: DictConfig, c: torch.Tensor) -> torch.Tensor:
+    """Labels (n, 10), if the networks of `config` see them."""
+    return c if config.condition == "label" else c[:, :0]
+
+
+def pytest_configure() -> None:
+    """Several workers share the cores: a thread each."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

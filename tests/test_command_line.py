@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import command, options
+from conftest import COMPANIONS, command, names, options
 
 from vae_lightning.check import nodes, problems, read
 from vae_lightning.command_line import check
@@ -15,6 +15,8 @@ from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
 from vae_lightning.resume import expand
 
+MODELS = ", ".join(names("model"))
+EXPERIMENTS = ", ".join(names("experiment"))
 BAD = [
     ("loss.bta=4", ["loss.bta=4: no such key; did you mean loss.beta?"]),
     ("+loss.bta=4", ["+loss.bta=4: no such key; did you mean loss.beta?"]),
@@ -29,19 +31,19 @@ BAD = [
     ("callback.ema.decay=0.9", ["callback.ema.decay=0.9: no such key; say callback=ema first"]),
     (
         "model=con",
-        ["model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet"],
+        [f"model=con: no such option; did you mean conv?; model is one of {MODELS}"],
     ),
     (
         "beta=4",
         ["beta=4: no such option; did you mean loss.beta=4?; beta is one of constant, cyclical, warmup"],
     ),
     ("callback=[ema,stop]", ["callback=stop: no such option; callback is one of early_stopping, ema"]),
-    ("experiment=x", ["experiment=x: no such option; experiment is one of burda_2016_vae"]),
+    ("experiment=x", [f"experiment=x: no such option; experiment is one of {EXPERIMENTS}"]),
     ("loss.beta=-1", ["loss.beta: must be a number >= 0, not -1"]),
     ("loss.beta=nan", ["loss.beta: must be a number >= 0, not nan"]),
     ("loss.beta=inf", ["loss.beta: must be a number >= 0, not inf"]),
     ("loss.beta=four", ["loss.beta: must be a number >= 0, not 'four'"]),
-    ("loss.analytic=1", ["loss.analytic: must be true or false, not 1"]),
+    ("loss.analytic=1", ["loss.analytic: must be one of auto, or true or false, not 1"]),
     ("model.latent_dim=0", ["model.latent_dim: must be a whole number >= 1, not 0"]),
     ("model.latent_dim=2.5", ["model.latent_dim: must be a whole number >= 1, not 2.5"]),
     ("model.dropout=2", ["model.dropout: must be a number >= 0 and <= 1, not 2"]),
@@ -86,6 +88,55 @@ BAD = [
         "callback=ema callback.ema={_target_:subprocess.run}",
         ["callback.ema={_target_:subprocess.run}: a _target_ comes from conf/, not from the command line"],
     ),
+    (
+        "posterior=gumbel",
+        [
+            "posterior: gumbel does not go with prior=normal: its latents are one-hot vectors: say prior=categorical",
+        ],
+    ),
+    (
+        "loss=iwae posterior=gumbel prior=categorical",
+        [
+            "loss: iwae does not go with posterior=gumbel: it needs the density of each draw: "
+            "say posterior=normal or loss=elbo"
+        ],
+    ),
+    (
+        "loss=iwae likelihood=mse",
+        [
+            "loss: iwae does not go with likelihood=mse: an energy has no bound on log p(x): "
+            "say likelihood=bernoulli or loss=elbo"
+        ],
+    ),
+    (
+        "prior=conditional",
+        [
+            "prior: conditional does not go with condition=null: it is a distribution for each label: "
+            "say condition=label or prior=normal"
+        ],
+    ),
+    (
+        "posterior=mixture loss=iwae loss.estimator=dreg",
+        [
+            "posterior: mixture does not go with loss.estimator=dreg: "
+            "its weights have no doubly reparametrised gradient: say loss.estimator=stl"
+        ],
+    ),
+    (
+        "model=ladder loss=tc",
+        ["loss: tc does not go with model=ladder: it looks at one latent variable: say model=mlp or loss=elbo"],
+    ),
+    (
+        "loss=wae_mmd prior=vamp",
+        [
+            "loss: wae_mmd does not go with prior=vamp: this loss has no rate, so that a prior would never learn: "
+            "say prior=normal"
+        ],
+    ),
+    (
+        "data=vectors",
+        ["likelihood: bernoulli does not go with data=vectors: it is for values in [0, 1]: say likelihood=normal"],
+    ),
     ("~model", ["~model: cannot be left out; set it to what you want"]),
     ("foo", ["foo: not of the form key=value (missing EQUAL at '<EOF>')"]),
     ("data.root=${nope}", ["data.root: Interpolation key 'nope' not found"]),
@@ -99,7 +150,7 @@ BAD = [
     (
         "loss.bta=4 model=con seed=-1 data.batch_size=0",
         [
-            "model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet",
+            f"model=con: no such option; did you mean conv?; model is one of {MODELS}",
             "data.batch_size: must be a whole number >= 1, not 0",
             "seed: must be a whole number >= 0, not -1",
             "loss.bta=4: no such key; did you mean loss.beta?",
@@ -117,7 +168,7 @@ def test_bad_commands(line: str, words: list[str]) -> None:
     ("line", "words"),
     [
         ("model=mlp,conv loss.beta=1,-2", ["loss.beta: must be a number >= 0, not -2"]),
-        ("model=mlp,con", ["model=con: no such option; did you mean conv?; model is one of conv, dcgan, mlp, resnet"]),
+        ("model=mlp,con", [f"model=con: no such option; did you mean conv?; model is one of {MODELS}"]),
         ("seed=range(0,3) loss.beta=interval(0,4)", []),
         ("loss.beta=interval(-1,4)", ["loss.beta: must be a number >= 0, not -1.0"]),
         (
@@ -158,8 +209,7 @@ def test_good_commands(line: str) -> None:
 
 @pytest.mark.parametrize("option", options())
 def test_every_option_composes_and_writes_down_every_knob(option: str) -> None:
-    needs = ["data.binarize=none"] if option in ("likelihood=normal", "likelihood=cross_entropy") else []
-    config, choices = compose([option, *needs])
+    config, choices = compose([option, *COMPANIONS.get(option, [])])
     assert problems(config, choices) == {}
     for path, node in nodes(config):
         target = read(node["_target_"])

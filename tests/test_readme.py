@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import tables
 import torch
 from conftest import options
 
@@ -72,9 +73,10 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
         assert "test results of the best checkpoint" in said
 
 
-def test_the_mistakes_shown_are_told_so(workplace: tuple[Path, dict[str, str]]) -> None:
+@pytest.mark.parametrize("shown", blocks("text"), ids=lambda text: text.partition("\n")[0])
+def test_the_mistakes_shown_are_told_so(shown: str, workplace: tuple[Path, dict[str, str]]) -> None:
     cwd, env = workplace
-    command, *words = blocks("text")[0].strip().splitlines()
+    command, *words = shown.strip().splitlines()
     done = subprocess.run(shlex.split(command)[1:], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines() == words
@@ -117,6 +119,18 @@ def test_the_set_up_is_two_commands_and_ci_runs_both() -> None:
     ci = (REPOSITORY / ".ci" / "run").read_text()
     assert "grep 'venv/bin/activate' README.md" in ci
     assert [line for line in README.splitlines() if "venv/bin/activate" in line] == SETUP
+
+
+def test_the_tables_are_those_of_the_options() -> None:
+    assert tables.written(README) == README, "run `python tests/tables.py`"
+
+
+def test_every_option_goes_with_another() -> None:
+    """A row or a column without a tick is an option that cannot run."""
+    grids = [b for b in re.search("<!-- combinations -->(.*)<!-- /", README, re.DOTALL)[1].split("\n\n") if "|" in b]
+    assert len(grids) == len(tables.GRIDS)
+    for head, _, *rows in ([line.split("|")[1:-1] for line in grid.strip().splitlines()] for grid in grids):
+        assert all(any("✓" in cell for cell in line) for line in [*rows, *list(zip(*rows, strict=True))[1:]]), head
 
 
 @pytest.mark.parametrize("option", options())

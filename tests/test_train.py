@@ -10,7 +10,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from conftest import options, same, weights
+from conftest import COMPANIONS, options, same, weights
 from lightning.pytorch.plugins.precision import Precision
 
 from vae_lightning.anneal import Anneal
@@ -35,10 +35,8 @@ def metrics(run: Run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# What an option needs beside it.
-COMPANIONS = {"likelihood=normal": ["data.binarize=none"], "likelihood=cross_entropy": ["data.binarize=none"]}
 DEVICES = {"gpu", "gpu_bf16", "gpu_fp16", "mps", "ddp", "ddp_cpu", "fsdp"}  # not on every machine; ddp_cpu: see below
-DOWNLOADED = {"mnist", "fashion_mnist", "kmnist", "digits"}
+DOWNLOADED = {"mnist", "fashion_mnist", "kmnist", "dsprites", "cifar10", "folder"}  # tested where they are read
 
 
 @pytest.mark.parametrize(

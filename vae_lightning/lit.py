@@ -33,7 +33,7 @@ class LitVAE(L.LightningModule):
     Args:
         model: images and context to a Trace.
         loss: (model, x, c) to a scalar and its terms, in nats per image. Parameters that need a learning rate of their
-            own are returned by its `groups()`, as torch's optimisers take them.
+            own are returned by its `parameter_groups()`, as torch's optimisers take them.
         optimizer: makes the optimiser of an iterable of parameters.
         scheduler: makes the scheduler of an optimiser.
         anneals: numbers that change with time; validation and test see their last values, so that epochs compare.
@@ -209,7 +209,7 @@ class LitVAE(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.trained = [p for p in [*self.model.parameters(), *self.loss.parameters()] if p.requires_grad]
-        groups: list[dict[str, Any]] = getattr(self.loss, "groups", list)()
+        groups: list[dict[str, Any]] = getattr(self.loss, "parameter_groups", list)()
         apart = {id(p) for group in groups for p in group["params"]}
         rest = [p for p in self.trained if id(p) not in apart]
         optimizer = self.make_optimizer(parameters=[{"params": rest}, *groups])

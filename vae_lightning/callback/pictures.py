@@ -108,8 +108,11 @@ def _plane(lit: LitVAE, split: tuple[Tensor, Tensor], path: Path) -> None:
     z = lit.model.encode(x, lit.context(y.to(lit.device))).mode.flatten(1).cpu().float().numpy()
     figure = Figure(figsize=(9, 8), dpi=100, layout="constrained")
     axes = figure.subplots()
-    points = axes.scatter(z[:, 0], z[:, 1], c=y.numpy(), cmap="tab10", s=5, alpha=0.7)
-    axes.legend(*points.legend_elements(num=None), title="label", loc="upper right")
+    colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for label in y.unique().tolist()[: len(colors)]:
+        mine = z[(y == label).numpy()]
+        axes.scatter(mine[:, 0], mine[:, 1], color=colors[label % len(colors)], s=5, alpha=0.7, label=str(label))
+    axes.legend(title="label", loc="upper right", markerscale=3)
     axes.set(title="Modes of q(z | x) for test images", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     axes.grid(alpha=0.3)
     figure.savefig(path)

@@ -6,12 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 
+from vae_lightning.needs import PIXELS
+
 TRAITS = {"density": True}
 NEEDS = {
+    **PIXELS,
     "data.binarize": (
         ["dynamic", "static", "threshold"],
         "a Bernoulli gives grey pixels no density: say data.binarize=dynamic or likelihood=cross_entropy",
-    )
+    ),
 }
 
 

@@ -31,7 +31,7 @@ class AAE(nn.Module):
         critic_lr: its learning rate.
         critic_betas: its betas, for the Adam family.
 
-    >>> len(AAE(latent_shape=(4,)).groups()[0]["params"])
+    >>> len(AAE(latent_shape=(4,)).parameter_groups()[0]["params"])
     6
     """
 
@@ -48,7 +48,7 @@ class AAE(nn.Module):
         self.critic = dense_critic(math.prod(latent_shape), critic_hidden)
         self.critic_lr, self.critic_betas = critic_lr, critic_betas
 
-    def groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters that have a learning rate of their own."""
         return group(self.critic, self.critic_lr, self.critic_betas)
 

@@ -16,7 +16,13 @@ from vae_lightning.needs import ONE_LATENT, PIXELS, PLAIN_DRAWS, RATE
 from vae_lightning.schema import Count, Fraction, NonNegative, Positive
 from vae_lightning.trace import constant
 
-NEEDS = {**RATE, **ONE_LATENT, **PLAIN_DRAWS, **PIXELS}
+NEEDS = {
+    **RATE,
+    **ONE_LATENT,
+    **PLAIN_DRAWS,
+    **PIXELS,
+    "likelihood.scale": (["fixed", None], "it looks at means alone, so that no scale would learn: say likelihood=mse"),
+}
 
 
 class ImageCritic(nn.Module):
@@ -52,7 +58,7 @@ class VAEGAN(nn.Module):
         critic_lr: its learning rate.
         critic_betas: its betas, for the Adam family.
 
-    >>> len(VAEGAN(shape=(1, 28, 28)).groups()[0]["params"])
+    >>> len(VAEGAN(shape=(1, 28, 28)).parameter_groups()[0]["params"])
     8
     """
 
@@ -70,7 +76,7 @@ class VAEGAN(nn.Module):
         self.critic = ImageCritic(shape, critic_channels)
         self.critic_lr, self.critic_betas = critic_lr, critic_betas
 
-    def groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters that have a learning rate of their own."""
         return group(self.critic, self.critic_lr, self.critic_betas)
 

@@ -164,5 +164,9 @@ def ladder(
     start = nn.Sequential(*hidden_layers(latent_dims[-1] + n_context, [width], **how))
     down = [Step(d, width, width, n_context, how) for d in reversed(latent_dims[:-1])]
     decoder = MLP((width,), likelihood.param_shape, n_context, [width], **how)
-    top = prior(latent_shape=head.latent_shape, infer=infer)
+
+    def from_image(x: Tensor, c: Tensor) -> Distribution:
+        return infer(nn.Sequential(nn.Flatten(), *up)(x), c)
+
+    top = prior(latent_shape=head.latent_shape, infer=from_image)
     return Ladder(infer, top, nn.ModuleList(up), start, down, decoder, likelihood, n_context)

@@ -12,7 +12,10 @@ from vae_lightning.schema import Count
 TRAITS = {"space": "real", "rate": True, "density": True, "strata": True, "factorised": False}
 NEEDS = {
     "prior:space": (["real", "any"], "its latents are real vectors: say prior=normal"),
-    "loss.estimator": (["standard", "stl", None], "its weights have no doubly reparametrised gradient: say stl"),
+    "loss.estimator": (
+        ["standard", "stl", None],
+        "its weights have no doubly reparametrised gradient: say loss.estimator=stl",
+    ),
 }
 
 
