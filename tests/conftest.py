@@ -53,7 +53,7 @@ COMPANIONS = {
     **{f"likelihood={name}": GREY for name in (
         "normal", "laplace", "continuous_bernoulli", "logistic", "categorical", "cross_entropy"
     )},
-    "data=vectors": ["likelihood=normal"],
+    "data=vectors": ["likelihood=normal", *GREY],
     "data=cifar10": ["likelihood=normal"],
     "data=folder": ["likelihood=normal"],
 }  # fmt: skip

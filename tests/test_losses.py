@@ -41,11 +41,7 @@ def ready(option: str, *overrides: str) -> tuple[VAE, nn.Module, Tensor, Tensor]
 @pytest.mark.parametrize("loss", options("loss"))
 def test_every_loss_lowers_itself(loss: str) -> None:
     model, function, x, c = ready(loss)
-    groups = (
-        function.parameter_groups()
-        if hasattr(function, "parameter_groups")
-        else [{"params": list(function.parameters())}]
-    )
+    groups = getattr(function, "parameter_groups", list)() or [{"params": list(function.parameters())}]
     optimizer = adam([{"params": list(model.parameters())}, *groups], fused=True, lr=5e-3)
     values = []
     for _ in range(50):

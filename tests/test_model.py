@@ -6,13 +6,12 @@ from typing import get_args
 
 import pytest
 import torch
-from conftest import options
+from conftest import composed, names, options, target
 
 from vae_lightning.build import build_model
 from vae_lightning.compose import compose
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
-from vae_lightning.schema import Activation, Norm
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 64, 64), (1, 13, 9)]
 
@@ -32,7 +31,7 @@ def test_any_image_goes_in_and_comes_out(model: str, shape: tuple[int, ...]) -> 
     x = torch.rand(3, *shape).round()
     trace = vae(x, torch.zeros(3, 0), samples=2)
     assert trace.log_weight().shape == (2, 3)
-    assert trace.latents[0].z.shape == (2, 3, 20)
+    assert trace.latents[0].z.shape == (2, 3, *vae.latent_shape)
     assert vae.reconstruct(x).shape == x.shape
     assert vae.sample(4).shape == (4, *shape)
 
@@ -57,11 +56,19 @@ def test_every_parameter_gets_a_gradient_and_every_input_counts(model: str, cond
     assert condition == 0 or (c.grad.abs().sum(1) > 0).all()
 
 
-@pytest.mark.parametrize("norm", get_args(Norm))
-@pytest.mark.parametrize("activation", get_args(Activation))
-@pytest.mark.parametrize("model", options("model"))
-def test_every_activation_and_norm(model: str, activation: str, norm: str) -> None:
-    vae = build(model, f"model.activation={activation}", f"model.norm={norm}", shape=(1, 16, 16))
+def knobs() -> list[list[str]]:
+    """Every activation, and every norm, of every network that has some: no two options of one network."""
+    found = []
+    for name in {composed(f"model={name}")[0].model._target_: name for name in names("model")}.values():
+        for knob in ("activation", "norm"):
+            annotation = target("model", name).parameters.get(knob)
+            found += [[f"model={name}", f"model.{knob}={value}"] for value in get_args(annotation)]
+    return found
+
+
+@pytest.mark.parametrize("how", knobs(), ids=" ".join)
+def test_every_activation_and_norm(how: list[str]) -> None:
+    vae = build(*how, shape=(1, 16, 16))
     assert vae(torch.rand(2, 1, 16, 16).round(), torch.zeros(2, 0)).log_weight().isfinite().all()
 
 
@@ -94,7 +101,7 @@ def test_a_conditional_model_asks_for_its_context() -> None:
 def test_samples_of_z_are_independent_rows(model: str) -> None:
     """S draws give the densities that each draw gives alone."""
     vae = build(model, shape=(1, 16, 16)).eval()
-    z = torch.randn(3, 2, 20)
+    z = torch.randn(3, 2, *vae.latent_shape)
     x = torch.rand(2, 1, 16, 16).round()
     together = vae.generate(z, torch.zeros(2, 0)).log_prob(x)
     alone = torch.stack([vae.decode(each).log_prob(x) for each in z])

@@ -81,7 +81,7 @@ def conv(
     small, padding = (channels[-1], *sizes[-1]), (kernel_size - 1) // 2
 
     def after(width: int) -> list[nn.Module]:
-        return [make_norm(norm, twice(activation, width), True), make_activation(activation, negative_slope)]
+        return [make_norm(norm, twice(activation, width), True), make_activation(activation, negative_slope, True)]
 
     def down() -> nn.Sequential:
         layers: list[nn.Module] = []
