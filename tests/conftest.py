@@ -51,8 +51,9 @@ COMPANIONS = {
     "loss=vae_gan": ["loss.critic_channels=[4,8]"],
     "loss=factor": ["loss.critic_hidden=[16,16]"],
     **{f"likelihood={name}": GREY for name in (
-        "normal", "laplace", "continuous_bernoulli", "logistic", "categorical", "cross_entropy"
+        "normal", "laplace", "continuous_bernoulli", "logistic", "cross_entropy"
     )},
+    "likelihood=categorical": [*GREY, "model.hidden=[16]"],  # 256 outputs a pixel
     "data=vectors": ["likelihood=normal", *GREY],
     "data=cifar10": ["likelihood=normal"],
     "data=folder": ["likelihood=normal"],

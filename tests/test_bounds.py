@@ -286,7 +286,7 @@ def test_two_layers_have_the_same_expected_gradient(order: str, estimator: str) 
                              "model.activation=tanh")  # fmt: skip
         torch.manual_seed(0)
         model, loss = parts(config, (1, 2, 2))
-        x = torch.tensor([1.0, 0.0, 1.0, 1.0]).view(1, 1, 2, 2).expand(800, 1, 2, 2)
+        x = torch.tensor([1.0, 0.0, 1.0, 1.0]).view(1, 1, 2, 2).expand(400, 1, 2, 2)
         chosen = [*model.infer.parameters(), *model.infer1.parameters()]
         drawn = []
         for _ in range(20):

@@ -61,7 +61,7 @@ def prior_of(*overrides: str) -> Distribution:
     return model.prior(torch.eye(10)[:1] if model.n_context else torch.zeros(1, 0))
 
 
-def plane(q: Distribution, reach: float = 9.0, n: int = 221) -> tuple[Tensor, Tensor]:
+def plane(q: Distribution, reach: float = 9.0, n: int = 161) -> tuple[Tensor, Tensor]:
     """Points of a grid (n n, 2) and what each stands for, around the mean of some draws."""
     z = draw(q, 4000)[0].detach()
     center, width = z.mean(0), z.std(0)
@@ -92,7 +92,7 @@ def test_posteriors_integrate_to_one_and_draws_have_their_moments(variant: tuple
         torch.testing.assert_close(mass.sum(0), torch.ones(3), atol=2e-3, rtol=0)
         mean = (mass.unsqueeze(-1) * points).sum(0)
         second = torch.einsum("nb,nbi,nbj->bij", mass, points.expand(-1, 3, -1), points.expand(-1, 3, -1))
-        z, log_share = draw(q, 30_000)
+        z, log_share = draw(q, 20_000)
         share = (torch.zeros(z.shape[:2]) if log_share is None else log_share).exp().unsqueeze(-1)
         error = (share * z).std(0) / math.sqrt(len(z))
         assert (((share * z).mean(0) - mean).abs() < 5 * error + 4e-3).all()
@@ -108,11 +108,11 @@ PRIORS = [v for v in variants("prior") if target(*v[0].split("=")).traits["space
 def test_priors_integrate_to_one_and_draws_have_their_moments(variant: tuple[str, ...]) -> None:
     p = prior_of(*variant)
     sphere = isinstance(p, UniformSphere)
-    z = p.sample((30_000,)).reshape(30_000, 2)
+    z = p.sample((20_000,)).reshape(20_000, 2)
     if sphere:
         points, area = circle()
     else:
-        line = torch.linspace(-9, 9, 221)
+        line = torch.linspace(-9, 9, 161)
         points = z.mean(0) + torch.cartesian_prod(line, line) * z.std(0)
         area = z.std(0).prod() * (line[1] - line[0]) ** 2
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_a_rate_in_closed_form_is_its_monte_carlo_estimate(posterior: str, prior
     if posterior == "codebook":
         assert (closed > 0).all()  # minus the log-probability of the codes, which sum to one: see above
         return
-    z = q.sample((30_000,))
+    z = q.sample((20_000,))
     difference = q.log_prob(z) - p.log_prob(z)
     error = difference.std(0) / math.sqrt(len(z))
     assert ((difference.mean(0) - closed).abs() < 5 * error + 1e-9).all()

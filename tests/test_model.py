@@ -97,6 +97,7 @@ def test_a_conditional_model_asks_for_its_context() -> None:
     assert vae.sample(4, torch.eye(3)[[0, 1, 2, 0]]).shape == (4, 1, 8, 8)
 
 
+@pytest.mark.usefixtures("no_noise")  # of the layers below z
 @pytest.mark.parametrize("model", options("model"))
 def test_samples_of_z_are_independent_rows(model: str) -> None:
     """S draws give the densities that each draw gives alone."""

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.precision import Precision
 from vae_lightning.anneal import Anneal
 from vae_lightning.build import make
 from vae_lightning.callback.progress import Progress
+from vae_lightning.checkpoint import GROUPS, load
 from vae_lightning.compose import compose
 from vae_lightning.errors import ConfigError, NonFiniteError
 from vae_lightning.logger import MetricsCSV
@@ -51,6 +52,9 @@ def test_every_option_trains_a_step_and_every_parameter_moves(option: str, small
     for name, parameter in run.lit.named_parameters():
         assert parameter.requires_grad != torch.equal(before[name], after[name]), name
     assert math.isfinite(float(run.trainer.callback_metrics["val/loss"]))
+    if option.split("=")[0] in GROUPS:
+        loaded = load(run.trainer.default_root_dir)
+        assert all(torch.equal(v, after[f"model.{k}"]) for k, v in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize("device", sorted(DEVICES - {"ddp_cpu"}))

@@ -87,6 +87,7 @@ def load(path: str | Path) -> VAE:
     for group in GROUPS:
         _set_values(config[group], record["config"][group])
     config.data = {"binarize": record["config"]["data"]["binarize"]}
+    config.loss, config.condition = {}, record["config"]["condition"]  # what it was trained with is of no matter now
     wrong = problems(config, choices)
     if wrong:
         raise UserError(f"{path}: " + "; ".join(f"{key}: {value}" for key, value in wrong.items()))

@@ -19,8 +19,8 @@ class MSSSIM(nn.Module):
     """weight (1 - MS-SSIM): pictures that look alike cost little. Snell et al. (2017), arXiv:1511.06409, section 3.
 
     Wang et al. (2003), "Multiscale structural similarity for image quality assessment", eq. 7, whose five exponents
-    are cut to the first few scales and made to sum to one. Each scale's similarity s counts as (1 + s) / 2: the roots of a
-    negative one, and of zero, have no gradient.
+    are cut to the first few scales and made to sum to one. Each scale's similarity s counts as (1 + s) / 2: the roots
+    of a negative one, and of zero, have no gradient.
 
     >>> image = torch.rand(1, 28, 28)
     >>> head = MSSSIM(shape=(1, 28, 28))

@@ -18,7 +18,9 @@ from vae_lightning.trace import Latent, Trace, draw
 
 TRAITS = {"latents": "many", "two_parts": False}
 NEEDS = {
-    "posterior": (["normal"], "each of its layers corrects a normal distribution: say posterior=normal"),
+    "posterior:space": (["real"], "its layers are real vectors: say posterior=normal"),
+    "posterior:density": ([True], "its layers need densities: say posterior=normal"),
+    "posterior:strata": ([False], "its layers need plain draws: say posterior=normal"),
     "loss.estimator": (["standard", None], "p and q share layers: say loss.estimator=standard"),
 }
 
@@ -143,9 +145,11 @@ def ladder(
     activation: Gated = "leaky_relu",
     negative_slope: NonNegative = 0.1,
 ) -> VAE:
-    """A ladder VAE: Soenderby et al. (2016), arXiv:1602.02282, section 2.2, with a deterministic way up, and a way down
-    that inference and generation share. Each posterior corrects its prior: the residual normal of Vahdat and Kautz
-    (2020), arXiv:2007.03898, eq. 2. The state on the way down is added to at each layer.
+    """A ladder VAE: Soenderby et al. (2016), arXiv:1602.02282, section 2.2.
+
+    The way up is deterministic; the way down is shared by inference and generation, and adds to its state at each
+    layer. Each posterior corrects its prior: the residual normal of Vahdat and Kautz (2020), arXiv:2007.03898, eq. 2;
+    that of the top layer is the option `posterior`.
 
     Args:
         shape: (C, H, W), any.

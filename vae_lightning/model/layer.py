@@ -23,8 +23,8 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activation(name: Gated, negative_slope: float = 0.01, image: bool = False) -> nn.Module:
     """The activation function `name`; `negative_slope` is that of `leaky_relu`.
 
-    `glu` halves its input, the numbers of a vector or the channels of an image: a sigmoid of one half gates the other. Dauphin et
-    al. (2017), arXiv:1612.08083, eq. 1; layers before it give twice as much, see `twice`.
+    `glu` halves its input, the numbers of a vector or the channels of an image: a sigmoid of one half gates the other.
+    Dauphin et al. (2017), arXiv:1612.08083, eq. 1; layers before it give twice as much, see `twice`.
     """
     if name == "glu":
         return nn.GLU(1 if image else -1)
