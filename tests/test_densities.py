@@ -89,7 +89,7 @@ def test_posteriors_integrate_to_one_and_draws_have_their_moments(variant: tuple
         points, area = plane(q)
     with torch.no_grad():
         mass = q.log_prob(points.expand(-1, 3, -1)).exp() * area
-        torch.testing.assert_close(mass.sum(0), torch.ones(3), atol=2e-3, rtol=0)
+        torch.testing.assert_close(mass.sum(0), torch.ones(3), atol=5e-3, rtol=0)
         mean = (mass.unsqueeze(-1) * points).sum(0)
         second = torch.einsum("nb,nbi,nbj->bij", mass, points.expand(-1, 3, -1), points.expand(-1, 3, -1))
         z, log_share = draw(q, 20_000)
@@ -117,7 +117,7 @@ def test_priors_integrate_to_one_and_draws_have_their_moments(variant: tuple[str
         area = z.std(0).prod() * (line[1] - line[0]) ** 2
     with torch.no_grad():
         mass = p.log_prob(points.unsqueeze(-2) if p.batch_shape else points).exp().flatten() * area
-    assert mass.sum().item() == pytest.approx(1, abs=2e-3)
+    assert mass.sum().item() == pytest.approx(1, abs=5e-3)
     mean, spread = mass @ points, (mass @ points.square() - (mass @ points).square()).sqrt()
     assert ((z.mean(0) - mean).abs() < 5 * spread / math.sqrt(len(z)) + 5e-3).all()
     assert (z.std(0) / spread - 1).abs().max() < 0.03

@@ -77,7 +77,7 @@ def test_the_default_sizes() -> None:
     sizes = [tuple(p.shape) for p in mlp.parameters() if p.dim() == 2]
     assert sizes == [(400, 784), (40, 400), (400, 20), (784, 400)]
     conv = build("model=conv", "model.latent_dim=2", shape=(1, 28, 28))
-    assert conv.infer.encoder.out.in_features == 3136
+    assert conv.infer.encoder.out.linear.in_features == 3136
     channels = [m.out_channels for m in conv.modules() if isinstance(m, torch.nn.Conv2d)]
     mirrored = [m.out_channels for m in conv.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
     assert (channels, mirrored) == ([32, 64, 64, 64], [64, 64, 32, 1])
