@@ -299,6 +299,18 @@ def test_two_layers_have_the_same_expected_gradient(order: str, estimator: str) 
     assert means[0].abs().max() > 20 * scale.median()
 
 
+@pytest.mark.parametrize(("order", "first"), [("top_down", 0), ("bottom_up", 1)])
+def test_scaling_the_gradient_of_a_draw_leaves_that_of_the_next_layer(order: str, first: int) -> None:
+    """What flows back from p is scaled; what comes through the rest of q has been scaled already."""
+    config, _ = composed("model=hierarchical", "model.latent_dims=[2,2]", "model.hidden=[3]", f"model.order={order}")
+    model, _ = parts(config, (1, 2, 2))
+    trace = model(torch.ones(4, 1, 2, 2), none(4), 3)
+    trace.latents[first].z.register_hook(lambda gradient: 0 * gradient)
+    trace.latents[1 - first].z.sum().backward()
+    encoder = (model.infer if first == 0 else model.infer1).encoder
+    assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
 def test_a_linear_model_reaches_probabilistic_pca() -> None:
     """Tipping and Bishop (1999), eq. 8: the maximum of the likelihood in closed form."""
     n, d, q = 200, 4, 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from vae_lightning.build import make
-from vae_lightning.distribution.flow import Pushforward
+from vae_lightning.distribution.flow import Planar, Pushforward
 from vae_lightning.distribution.sphere import UniformSphere, VonMisesFisher, log_area
 from vae_lightning.model.vae import VAE
 from vae_lightning.prior.codes import Autoregressive
@@ -46,6 +46,8 @@ def small_model(*overrides: str, latent_dim: int = 2) -> VAE:
     with torch.no_grad():
         for parameter in model.parameters():  # away from where everything is symmetric
             parameter.add_(0.1 * torch.randn_like(parameter))
+        for inputs in (p for name, p in model.prior.named_parameters() if name == "inputs"):
+            inputs.uniform_()  # pseudo-inputs that differ
     return model.eval()
 
 
@@ -303,6 +305,30 @@ def test_von_mises_fisher_against_bessel_functions(d: int, kappa: float) -> None
     (each,) = torch.autograd.grad((many.rsample() * mu).sum(-1).sum(), many.kappa)
     (slope,) = torch.autograd.grad(q.cosine().sum(), k)
     assert abs(each.mean() - slope).item() < 5 * each.std().item() / 100
+
+
+def test_draws_by_strata_give_the_expectation_of_plain_draws() -> None:
+    model = small_model("posterior=mixture")
+    x, c = torch.rand(3, 1, 4, 4).round(), torch.zeros(3, 0)
+    with torch.no_grad():
+        model.infer.encoder.layers[-1].bias.normal_()  # components that differ
+        q = model.infer(x, c)
+        plain = q.sample((40_000,))
+        difference = q.log_prob(plain) - model.prior(c).log_prob(plain)
+        trace = model(x, c, 10_000)
+        found = trace.rate(analytic=False)
+        assert q.mixture_distribution.probs.std() > 0.01
+    assert ((found - difference.mean(0)).abs() < 6 * difference.std(0) / 200).all()
+
+
+def test_a_planar_map_is_invertible_whatever_its_parameters() -> None:
+    w = torch.randn(50, 2)
+    flow = Planar(-1.5 * w / w.square().sum(-1, keepdim=True), w, torch.randn(50, 1))  # w u = -1.5, below -1
+    noise = 3 * torch.randn(50, 2)
+    pushed, log_det = flow.call_and_ladj(noise)
+    torch.testing.assert_close(flow.inv(pushed), noise, atol=1e-5, rtol=1e-5)
+    assert ((flow.u * w).sum(-1) > -1).all()
+    assert log_det.isfinite().all()
 
 
 def test_the_mode_of_a_mixture_is_its_heaviest_component() -> None:
