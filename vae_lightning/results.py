@@ -16,7 +16,12 @@ from rich.table import Table
 from vae_lightning.atomic import replaced
 from vae_lightning.errors import UserError
 
-UNITS = {"bits_per_dim": "bits per dimension of x"}  # all others are nats per image
+UNITS = {
+    **dict.fromkeys(("loss", "elbo", "distortion", "rate"), "nats per image"),
+    "bits_per_dim": "bits per dimension of x",
+    "accuracy": "of the images with a label",
+}
+DIGITS = {"bits_per_dim": 4, "accuracy": 4}
 
 
 def results_of(trainer: L.Trainer) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def show(results: dict[str, Any], folder: Path) -> None:
     table.add_column("value", justify="right")
     table.add_column("unit")
     for name, value in results["test"].items():
-        table.add_row(name, f"{value:.4f}" if name in UNITS else f"{value:.2f}", UNITS.get(name, "nats per image"))
+        table.add_row(name, f"{value:.{DIGITS.get(name, 2)}f}", UNITS.get(name, ""))
     table.add_row("speed", f"{results['images_per_second']:,.0f}", "training images per second")
     table.add_row("epochs", str(results["epochs"]), f"{results['seconds']:.0f} seconds in all")
     console = Console()

@@ -16,13 +16,7 @@ from vae_lightning.needs import ONE_LATENT, PIXELS, PLAIN_DRAWS, RATE
 from vae_lightning.schema import Count, Fraction, NonNegative, Positive
 from vae_lightning.trace import constant
 
-NEEDS = {
-    **RATE,
-    **ONE_LATENT,
-    **PLAIN_DRAWS,
-    **PIXELS,
-    "likelihood.scale": (["fixed", None], "it looks at means alone, so that no scale would learn: say likelihood=mse"),
-}
+NEEDS = {**RATE, **ONE_LATENT, **PLAIN_DRAWS, **PIXELS}
 
 
 class ImageCritic(nn.Module):
@@ -47,12 +41,14 @@ class VAEGAN(nn.Module):
     """VAE/GAN. Larsen et al. (2016), arXiv:1512.09300, eq. 7-8 and algorithm 1.
 
     The encoder pays beta rate + the squared distance of images and reconstructions in the critic's features (a normal
-    density with variance 1); the decoder pays gamma times that distance and for decoded images that are found out. All
-    take their step together; the critic has a learning rate of its own. `distortion` is reported, not minimised.
+    density with variance 1); the decoder pays gamma times that distance, and for decoded images that are found out.
+    Both also pay `pixels` times the distortion: the paper's 0 leaves small networks nothing to hold on to, and the rate
+    goes to 0. All take their step together; the critic has a learning rate of its own.
 
     Args:
         shape: (C, H, W).
         beta: weight of the rate.
+        pixels: weight of the distortion; 0 in the paper.
         gamma: the decoder's weight of the distance in features.
         critic_channels: of its convolutions, each of which halves the image.
         critic_lr: its learning rate.
@@ -66,13 +62,14 @@ class VAEGAN(nn.Module):
         self,
         shape: tuple[int, ...],
         beta: NonNegative = 1.0,
+        pixels: NonNegative = 1.0,
         gamma: NonNegative = 1.0,
         critic_channels: list[Count] = [32, 64, 128],  # noqa: B006
         critic_lr: Positive = 2e-4,
         critic_betas: tuple[Fraction, Fraction] = (0.5, 0.9),
     ) -> None:
         super().__init__()
-        self.beta, self.gamma = beta, gamma
+        self.beta, self.pixels, self.gamma = beta, pixels, gamma
         self.critic = ImageCritic(shape, critic_channels)
         self.critic_lr, self.critic_betas = critic_lr, critic_betas
 
@@ -99,7 +96,8 @@ class VAEGAN(nn.Module):
             found_out = (F.softplus(-logits) + F.softplus(-self.critic(decoded[1])[1])).mean()
         fake = F.softplus(self.critic(decoded[0].detach())[1]) + F.softplus(self.critic(decoded[1].detach())[1])
         critic = F.softplus(-self.critic(x)[1]).mean() + fake.mean() / 2
-        loss = self.beta * terms["rate"] + for_encoder + self.gamma * for_decoder + found_out + critic
+        cost = self.beta * terms["rate"] + self.pixels * terms["distortion"]
+        loss = cost + for_encoder + self.gamma * for_decoder + found_out + critic
         return loss, {**terms, "feature_distortion": for_encoder, "fooling": found_out, "critic": critic}
 
 
