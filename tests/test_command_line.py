@@ -137,6 +137,7 @@ BAD = [
         "data=vectors",
         ["likelihood: bernoulli does not go with data=vectors: it is for values in [0, 1]: say likelihood=normal"],
     ),
+    ("loss=iwae beta=warmup", ["beta.end: leads to loss.beta, which loss=iwae does not have"]),
     ("~model", ["~model: cannot be left out; set it to what you want"]),
     ("foo", ["foo: not of the form key=value (missing EQUAL at '<EOF>')"]),
     ("data.root=${nope}", ["data.root: Interpolation key 'nope' not found"]),

@@ -75,6 +75,7 @@ def test_a_missing_device_is_refused_in_words(device: str, small: Small) -> None
         ["callback=ema", "callback.ema.decay=0.9", "model=dcgan"],
         ["model.dropout=0.3", "optimizer=adamax", "scheduler=plateau"],
         ["accelerator=cpu_bf16", "condition=label"],
+        ["posterior=codebook", "prior=codes", "prior.kind=autoregressive", "loss=vq", "posterior.grid=[2,2]"],
     ],
     ids=lambda how: "-".join(how),
 )
@@ -137,6 +138,10 @@ def test_training_validation_and_test_reduce_alike(small: Small) -> None:
         ["data.binarize=dynamic", "beta=cyclical", "beta.epochs=4", "scheduler=cosine"],
         ["callback=ema", "callback.ema.decay=0.9", "scheduler=step", "scheduler.every_epochs=1"],
         ["model=dcgan", "scheduler=plateau", "scheduler.patience=1", "callback=early_stopping"],
+        ["posterior=codebook", "prior=codes", "loss=vq", "posterior.grid=[2,2]"],
+        ["posterior=gumbel", "prior=categorical"],
+        ["loss=factor", "loss.critic_hidden=[16]"],
+        ["loss=capacity", "likelihood=normal", "likelihood.scale=optimal", "data.binarize=none"],
     ],
     ids=lambda how: "-".join(how) or "plain",
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -131,7 +132,7 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
                 known = ", ".join(sorted(set(target.parameters) - target.facts))
                 found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
             elif wrong := _wrong(node, key, target.parameters[key]):
-                found[f"{path}.{key}"] = wrong
+                found[f"{path}.{key}"] = _in_options(wrong, choices)
     for group, key, allowed, advice in needs:
         other = key.partition(":")[0]
         if other != key:
@@ -152,6 +153,14 @@ def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
     if OmegaConf.is_interpolation(node, key):
         return None  # what it stands for is checked where it is written
     return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"
+
+
+def _in_options(wrong: str, choices: Mapping[str, Any]) -> str:
+    """`loss.beta` that is not found is something that this option does not have."""
+    missing = re.fullmatch(r"Interpolation key '(\w+)\.(\w+)' not found", wrong)
+    if missing is None or missing[1] not in choices:
+        return wrong
+    return f"leads to {missing[1]}.{missing[2]}, which {missing[1]}={choices[missing[1]]} does not have"
 
 
 def _say(value: Any, quote: bool = True) -> str:
