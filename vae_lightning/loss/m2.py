@@ -27,6 +27,9 @@ class M2(nn.Module):
     `distortion` and `rate` are always those of an image whose label is not known (the rate with that of y), so that
     `elbo` bounds log p(x). `accuracy` is that of the classifier, on images with a label.
 
+    >>> M2((1, 28, 28), n_classes=10, n_train=60_000, n_labelled=600).weight
+    10.0
+
     Args:
         shape: (C, H, W).
         n_classes: K.

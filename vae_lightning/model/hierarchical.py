@@ -152,6 +152,12 @@ def hierarchical(
     between z1 and z2 the networks are half as wide. `top_down`: q(z2|x) q(z1|x,z2), p(z2) p(z1|z2) p(x|z1,z2), as in
     Tomczak and Welling (2018), arXiv:1705.07120, section 3.2, eq. 10-13.
 
+    >>> from vae_lightning.build import build_model
+    >>> from vae_lightning.compose import compose
+    >>> vae = build_model(compose(["model=hierarchical"])[0], shape=(1, 28, 28), n_context=0)
+    >>> [latent.z.shape for latent in vae(torch.zeros(3, 1, 28, 28), torch.zeros(3, 0), 2).latents]
+    [torch.Size([2, 3, 40]), torch.Size([2, 3, 40])]
+
     Args:
         shape: (C, H, W), any.
         latent_dims: (D1, D2); D2 is that of the top layer, which `prior` is for. p(z1|z2) is normal.

@@ -151,6 +151,12 @@ def ladder(
     layer. Each posterior corrects its prior: the residual normal of Vahdat and Kautz (2020), arXiv:2007.03898, eq. 2;
     that of the top layer is the option `posterior`.
 
+    >>> from vae_lightning.build import build_model
+    >>> from vae_lightning.compose import compose
+    >>> vae = build_model(compose(["model=ladder"])[0], shape=(1, 28, 28), n_context=0)
+    >>> [latent.z.shape for latent in vae(torch.zeros(3, 1, 28, 28), torch.zeros(3, 0), 2).latents]
+    [torch.Size([2, 3, 8]), torch.Size([2, 3, 16]), torch.Size([2, 3, 32])]
+
     Args:
         shape: (C, H, W), any.
         latent_dims: (D1, ..., DL), the top layer last; `prior` is for that one.

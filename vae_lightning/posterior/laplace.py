@@ -11,6 +11,7 @@ NEEDS = {"prior:space": (["real", "any"], "its latents are real vectors: say pri
 class Laplace(nn.Module):
     """Independent Laplace distributions. Kingma and Welling (2014), arXiv:1312.6114, section 2.4, "location-scale".
 
+    >>> import torch
     >>> q = Laplace(latent_shape=(2,))(torch.zeros(5, 4))
     >>> q.batch_shape, q.variance[0]
     (torch.Size([5]), tensor([2., 2.]))

@@ -42,6 +42,7 @@ class Mixture(nn.Module):
     Each component is drawn from and counts by its weight: the bound is that of the mixture, and its gradient is exact.
     Roeder et al. (2017), arXiv:1703.09194, section 4.1; Morningstar et al. (2021), arXiv:2003.01687, eq. 6 and 9.
 
+    >>> import torch
     >>> q = Mixture(latent_shape=(2,), components=3)(torch.zeros(5, 15))
     >>> z, log_share = q.stratify(4)
     >>> z.shape, log_share.exp().mean(0)

@@ -71,6 +71,12 @@ class Codes(nn.Module):
     `uniform` is their prior in training. `autoregressive` is fitted to the codes while the codebook is trained: no
     gradient goes from it to the codes.
 
+    >>> from types import SimpleNamespace
+    >>> from vae_lightning.posterior.codebook import Codebook
+    >>> infer = SimpleNamespace(posterior=Codebook((4,), codes=8, grid=[2, 2]))
+    >>> Codes((4, 2, 2), infer)(torch.zeros(5, 0)).sample((3,)).shape
+    torch.Size([3, 4, 2, 2])
+
     Args:
         latent_shape: (D, h, w).
         infer: the model's own, whose posterior has the codebook.

@@ -16,6 +16,12 @@ TRAITS = {"space": "joint", "learned": False}
 class Joint(nn.Module):
     """The prior of numbers and one category. Dupont (2018), arXiv:1804.00104, section 3.
 
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> infer = SimpleNamespace(posterior=SimpleNamespace(sizes=(2, 10)))
+    >>> Joint(infer)(torch.zeros(5, 0)).sample((3,)).shape
+    torch.Size([3, 12])
+
     Args:
         infer: the model's own, whose posterior says how many numbers and categories there are.
     """

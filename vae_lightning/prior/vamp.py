@@ -51,6 +51,11 @@ class Vamp(nn.Module):
     Pseudo-inputs start near the paper's N(0.05, 0.01) and are kept in [0, 1]. A conditional model learns a context
     for each of them, too.
 
+    >>> from torch.distributions import Independent, Normal
+    >>> p = Vamp((1, 2, 2), 0, lambda x, c: Independent(Normal(x.flatten(1), 1.0), 1), pseudo_inputs=3)
+    >>> p(torch.zeros(5, 0)).sample((2,)).shape
+    torch.Size([2, 4])
+
     Args:
         shape: (C, H, W) of an image.
         n_context: width of the context.
