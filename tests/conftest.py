@@ -111,6 +111,19 @@ def context(config: DictConfig, c: torch.Tensor) -> torch.Tensor:
     return c if config.condition == "label" else c[:, :0]
 
 
+SMALL = ["model.hidden=[16]", "model.latent_dim=4"]
+
+
+def ready(option: str, *overrides: str) -> tuple[VAE, nn.Module, torch.Tensor, torch.Tensor]:
+    """Model and loss of an option with its companions, and digits with their labels."""
+    small = [] if "model=" in " ".join([option, *overrides]) else SMALL
+    config, _ = composed(option, *COMPANIONS.get(option, []), *small, *overrides)
+    x, y = digits(64, 28 if "ms_ssim" in option else 16)
+    torch.manual_seed(0)
+    model, loss = parts(config, tuple(x.shape[1:]), n_train=64)
+    return model, loss, x, context(config, y)
+
+
 def pytest_configure() -> None:
     """Several workers share the cores: a thread each."""
     if "PYTEST_XDIST_WORKER" in os.environ:

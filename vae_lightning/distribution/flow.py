@@ -82,6 +82,11 @@ class Planar(_Vector):
         b: (..., 1).
     """
 
+    @staticmethod
+    def sizes(d: int) -> list[int]:
+        """Of u, w and b, for vectors of d numbers."""
+        return [d, d, 1]
+
     def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
         super().__init__()
         inner = (w * u).sum(-1, keepdim=True)
@@ -121,6 +126,11 @@ class Radial(_Vector):
         alpha: (..., 1), its softplus is taken.
         beta: (..., 1), likewise, and alpha taken off, so that f is invertible (appendix A.2); 0 at alpha's value.
     """
+
+    @staticmethod
+    def sizes(d: int) -> list[int]:
+        """Of center, alpha and beta, for vectors of d numbers."""
+        return [d, 1, 1]
 
     def __init__(self, center: Tensor, alpha: Tensor, beta: Tensor) -> None:
         super().__init__()

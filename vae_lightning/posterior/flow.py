@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import Tensor, distributions, nn
-from torch.distributions import Independent, Normal, Transform
+from torch.distributions import Independent, Normal
 
 from vae_lightning.distribution.flow import Planar, Pushforward, Radial, compose, flows
 from vae_lightning.schema import Count
 
 TRAITS = {"space": "real", "rate": True, "density": True, "strata": False, "factorised": False}
 NEEDS = {"prior:space": (["real", "any"], "its latents are real vectors: say prior=normal")}
+
+MAPS: dict[str, type[Planar] | type[Radial]] = {"planar": Planar, "radial": Radial}
 
 
 class Flow(nn.Module):
@@ -48,9 +49,9 @@ class Flow(nn.Module):
         super().__init__()
         self.latent_shape = tuple(latent_shape)
         (d,) = self.latent_shape
-        if kind in ("planar", "radial"):
-            self.make = _Each(Planar if kind == "planar" else Radial, d, transforms)
-            features = transforms * (2 * d + 1 if kind == "planar" else d + 2)
+        if kind in MAPS:
+            self.make = _Each(MAPS[kind], d, transforms)
+            features = transforms * sum(MAPS[kind].sizes(d))
         else:
             family = flows.MAF if kind == "iaf" else flows.NSF
             self.make = family(d, context=features, transforms=transforms, hidden_features=hidden).transform
@@ -65,12 +66,11 @@ class Flow(nn.Module):
 
 
 class _Each(nn.Module):
-    """Cuts the features into the parameters of each map: two of one size and a number, or one and two numbers."""
+    """Cuts the features into the parameters of each map."""
 
-    def __init__(self, kind: Callable[..., Transform], d: int, transforms: int) -> None:
+    def __init__(self, kind: type[Planar] | type[Radial], d: int, transforms: int) -> None:
         super().__init__()
-        self.kind, self.transforms = kind, transforms
-        self.sizes = [d, d, 1] if kind is Planar else [d, 1, 1]
+        self.kind, self.transforms, self.sizes = kind, transforms, kind.sizes(d)
 
     def forward(self, features: Tensor) -> Any:
         parts = features.unflatten(-1, (self.transforms, -1)).split(self.sizes, -1)
