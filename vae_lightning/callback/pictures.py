@@ -19,6 +19,7 @@ from vae_lightning import noise
 from vae_lightning.data.images import Images
 from vae_lightning.data.pixels import scaled
 from vae_lightning.lit import LitVAE
+from vae_lightning.results import UNITS
 
 COLUMNS, ROWS = 10, 5  # pairs of images, or samples, in a picture
 POINTS = 5000  # images in the plane of the latents
@@ -124,10 +125,14 @@ def _curves(metrics: Path, path: Path) -> None:
         return
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    names = [name for name in ("loss", "elbo", "distortion", "rate") if f"val/{name}" in rows[0]]
-    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    first = [name for name in UNITS if f"val/{name}" in rows[0] and name != "bits_per_dim"]
+    terms = [name.removeprefix("val/") for name in rows[0] if name.startswith("val/")]
+    names = [*first, *(name for name in terms if name not in UNITS)]
+    lines = math.ceil(len(names) / 2)
+    figure = Figure(figsize=(12, 4 * lines), dpi=100, layout="constrained")
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    for axes, name in zip(figure.subplots(2, 2).flat, names, strict=False):
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(lines, 2, i + 1)
         shown = []
         for stage, color, marker in (("train", colors[0], ""), ("val", colors[1], "o")):
             points = [(int(r["step"]), float(r[f"{stage}/{name}"])) for r in rows if r.get(f"{stage}/{name}")]
@@ -136,7 +141,7 @@ def _curves(metrics: Path, path: Path) -> None:
             shown += [v for step, v in points if step > 0.05 * points[-1][0]]  # the first steps would flatten the rest
         margin = 0.05 * (max(shown) - min(shown)) or 1.0
         axes.set_ylim(min(shown) - margin, max(shown) + margin)
-        axes.set(title=name, xlabel="optimiser steps", ylabel="nats per image")
+        axes.set(title=name, xlabel="optimiser steps", ylabel=UNITS.get(name, ""))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path)
