@@ -136,4 +136,9 @@ def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor | None]:
     if stratify is not None:
         z, log_share = stratify(samples)
         return z, log_share
-    return (q.rsample((samples,)) if torch.is_grad_enabled() else q.sample(torch.Size((samples,)))), None
+    return draw_plain(q, (samples,)), None
+
+
+def draw_plain(q: Distribution, shape: tuple[int, ...] = ()) -> Tensor:
+    """Draws (*shape, *batch, *event) that all count alike: with a gradient where one is asked for, else exact."""
+    return q.rsample(shape) if torch.is_grad_enabled() else q.sample(torch.Size(shape))

@@ -22,6 +22,7 @@ from vae_lightning.lit import LitVAE
 from vae_lightning.results import UNITS
 
 COLUMNS, ROWS = 10, 5  # pairs of images, or samples, in a picture
+COLORS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 POINTS = 5000  # images in the plane of the latents
 
 
@@ -109,10 +110,9 @@ def _plane(lit: LitVAE, split: tuple[Tensor, Tensor], path: Path) -> None:
     z = lit.model.encode(x, lit.context(y.to(lit.device))).mode.flatten(1).cpu().float().numpy()
     figure = Figure(figsize=(9, 8), dpi=100, layout="constrained")
     axes = figure.subplots()
-    colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    for label in y.unique().tolist()[: len(colors)]:
+    for label in y.unique().tolist()[: len(COLORS)]:
         mine = z[(y == label).numpy()]
-        axes.scatter(mine[:, 0], mine[:, 1], color=colors[label % len(colors)], s=5, alpha=0.7, label=str(label))
+        axes.scatter(mine[:, 0], mine[:, 1], color=COLORS[label % len(COLORS)], s=5, alpha=0.7, label=str(label))
     axes.legend(title="label", loc="upper right", markerscale=3)
     axes.set(title="Modes of q(z | x) for test images", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     axes.grid(alpha=0.3)
@@ -130,11 +130,10 @@ def _curves(metrics: Path, path: Path) -> None:
     names = [*first, *(name for name in terms if name not in UNITS)]
     lines = math.ceil(len(names) / 2)
     figure = Figure(figsize=(12, 4 * lines), dpi=100, layout="constrained")
-    colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for i, name in enumerate(names):
         axes = figure.add_subplot(lines, 2, i + 1)
         shown = []
-        for stage, color, marker in (("train", colors[0], ""), ("val", colors[1], "o")):
+        for stage, color, marker in (("train", COLORS[0], ""), ("val", COLORS[1], "o")):
             points = [(int(r["step"]), float(r[f"{stage}/{name}"])) for r in rows if r.get(f"{stage}/{name}")]
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=4, label=stage)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vae_lightning.loss.critic import group
 from vae_lightning.loss.elbo import parts
+from vae_lightning.loss.mmd import drawn
 from vae_lightning.model.vae import VAE
 from vae_lightning.needs import ONE_LATENT, PIXELS, PLAIN_DRAWS, RATE
 from vae_lightning.schema import Count, Fraction, NonNegative, Positive
@@ -83,9 +84,7 @@ class VAEGAN(nn.Module):
         terms = parts(trace)
         (latent,) = trace.latents
         z = latent.z[0].detach()
-        p = latent.p
-        drawn = p.sample(() if p.batch_shape else (len(x),))
-        decoded = model.generate(z, c).mean, model.generate(drawn, c).mean
+        decoded = model.generate(z, c).mean, model.generate(drawn(latent.p, len(x)), c).mean
         with constant(self.critic):
             real = self.critic(x)[0]
             with constant(*model.generative()):

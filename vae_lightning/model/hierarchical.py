@@ -16,7 +16,7 @@ from vae_lightning.model.mlp import MLP, hidden_layers
 from vae_lightning.model.vae import VAE, Inference, Likelihood
 from vae_lightning.posterior.normal import Normal
 from vae_lightning.schema import Count, Gated, NonNegative
-from vae_lightning.trace import Latent, Trace, constant
+from vae_lightning.trace import Latent, Trace, constant, draw_plain
 
 TRAITS = {"latents": "many", "two_parts": True}
 NEEDS = {
@@ -91,7 +91,7 @@ class Hierarchical(VAE):
         q: hence two tensors.
         """
         q = infer(_one(given), c)
-        z = q.rsample() if torch.is_grad_enabled() else q.sample()
+        z = draw_plain(q)
 
         def still() -> Distribution:
             with constant(infer):
@@ -114,7 +114,7 @@ class Hierarchical(VAE):
     def generate(self, z: Tensor, c: Tensor) -> Distribution:
         """z2 (..., B, D2), c (B, n_context) -> p(x | z1, z2) with a draw of z1 from p(z1 | z2)."""
         p = self.prior1(z, c)
-        return self._pixels(p.rsample() if torch.is_grad_enabled() else p.sample(), z, c)
+        return self._pixels(draw_plain(p), z, c)
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """x (B, C, H, W) -> q(z2 | x), or, bottom-up, q(z2 | z1) at the mode of q(z1 | x); batch (B,), event (D2,)."""

@@ -14,7 +14,7 @@ from vae_lightning.model.layer import rows, with_context
 from vae_lightning.model.mlp import MLP, hidden_layers
 from vae_lightning.model.vae import VAE, Inference, Likelihood, at_least_float32
 from vae_lightning.schema import Count, Gated, NonNegative
-from vae_lightning.trace import Latent, Trace, draw
+from vae_lightning.trace import Latent, Trace, draw, draw_plain
 
 TRAITS = {"latents": "many", "two_parts": False}
 NEEDS = {
@@ -99,7 +99,7 @@ class Ladder(VAE):
         for step, h in zip(self._steps(), reversed(heights[1:]), strict=True):
             p = step.prior(state)
             q = step.posterior(p, state, h, c)
-            z = q.rsample() if torch.is_grad_enabled() else q.sample()
+            z = draw_plain(q)
             latents.append(Latent(q, _normal(*p), z, _refuse))
             state = step(state, z, c)
         return Trace(x, self._pixels(state, c), tuple(latents))
@@ -118,7 +118,7 @@ class Ladder(VAE):
         state = self._start(z, c)
         for step in self._steps():
             p = _normal(*step.prior(state))
-            state = step(state, p.rsample() if torch.is_grad_enabled() else p.sample(), c)
+            state = step(state, draw_plain(p), c)
         return self._pixels(state, c)
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
