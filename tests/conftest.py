@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.distributions import Distribution
 
@@ -60,10 +60,13 @@ COMPANIONS = {
 }  # fmt: skip
 
 
+TRAINING = [next(iter(entry)) for entry in OmegaConf.load(CONF / "config.yaml").defaults if entry != "_self_"]
+
+
 def options(*groups: str) -> list[str]:
-    """Every `group=option` found in conf/, of all groups or of some."""
+    """Every `group=option` found in conf/, of all groups that a training has, or of some."""
     paths = sorted(CONF.glob("*/*.yaml"))
-    return [f"{p.parent.name}={p.stem}" for p in paths if not groups or p.parent.name in groups]
+    return [f"{p.parent.name}={p.stem}" for p in paths if p.parent.name in (groups or TRAINING)]
 
 
 def names(group: str) -> list[str]:

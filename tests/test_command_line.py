@@ -26,7 +26,7 @@ BAD = [
     ("lr=0.1", ["lr=0.1: no such key; did you mean optimizer.lr?"]),
     ("latent_dim=2", ["latent_dim=2: no such key; did you mean model.latent_dim?"]),
     ("mode=conv", ["mode=conv: no such key; did you mean model?"]),
-    ("foo.bar=1", ["foo.bar=1: no such key; `python -m vae_lightning --help` lists all keys"]),
+    ("foo.bar=1", ["foo.bar=1: no such key; `--help` lists all keys"]),
     ("loss.zzz=1", ["loss.zzz=1: no such key; loss has beta, samples, analytic, free_bits"]),
     ("callback.ema.decay=0.9", ["callback.ema.decay=0.9: no such key; say callback=ema first"]),
     (

@@ -82,7 +82,8 @@ def test_a_checkpoint_is_plain_and_loads_without_running_code(run: Path) -> None
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     record = checkpoint["vae_lightning"]
     assert json.loads(json.dumps(record)) == record
-    assert record["choices"] == {"model": "mlp", "posterior": "normal", "prior": "normal", "likelihood": "bernoulli"}
+    model = {"model": "mlp", "posterior": "normal", "prior": "normal", "likelihood": "bernoulli"}
+    assert record["choices"] == {**model, "data": "digits", "loss": "elbo"}
 
 
 def test_load_gives_the_model_back(run: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import vae_lightning.needs
 from vae_lightning import schema
@@ -96,7 +96,7 @@ def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         if "_target_" in config:
             yield path, config
         for key in map(str, config):
-            if not OmegaConf.is_interpolation(config, key):
+            if not OmegaConf.is_interpolation(config, key) and not OmegaConf.is_missing(config, key):
                 yield from nodes(config[key], f"{path}.{key}" if path else key)
     elif isinstance(config, ListConfig):
         for i, item in enumerate(config):
@@ -113,7 +113,8 @@ ROOT: dict[str, Any] = {
 
 def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a composed configuration: key -> what it must be."""
-    found = {key: wrong for key, annotation in ROOT.items() if (wrong := _wrong(config, key, annotation))}
+    root = {} if "_target_" in config else ROOT
+    found = {key: wrong for key, annotation in root.items() if (wrong := _wrong(config, key, annotation))}
     needs: list[tuple[str, str, list[Any], str]] = []
     traits: dict[str, Any] = {}
     for path, node in nodes(config):
@@ -126,13 +127,14 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         needs += [(group, key, *need) for key, need in target.needs.items()]
         traits |= {f"{group}:{trait}": value for trait, value in target.traits.items()}
         for key in map(str, node):
-            if key == "_target_" or isinstance(node._get_node(key), DictConfig):
+            if key in ("_target_", "hydra") or isinstance(node._get_node(key), DictConfig):
                 continue  # a node of its own
+            name = f"{path}.{key}" if path else key
             if key not in target.parameters:
                 known = ", ".join(sorted(set(target.parameters) - target.facts))
-                found[f"{path}.{key}"] = f"no such key: {node['_target_']} has {known}"
+                found[name] = f"no such key: {node['_target_']} has {known}"
             elif wrong := _wrong(node, key, target.parameters[key]):
-                found[f"{path}.{key}"] = _in_options(wrong, choices)
+                found[name] = _in_options(wrong, choices)
     for group, key, allowed, advice in needs:
         other = key.partition(":")[0]
         if other != key:
@@ -148,6 +150,8 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
 def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
     try:
         value = plain(node[key])
+    except MissingMandatoryValue:
+        return f"say {key}=…: {describe(annotation)}"
     except OmegaConfBaseException as error:
         return first_line(error)
     if OmegaConf.is_interpolation(node, key):

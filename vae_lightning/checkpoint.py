@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from vae_lightning.atomic import replaced
 from vae_lightning.build import build_model
@@ -57,8 +59,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of itself, in plain primitives."""
-    chosen = {group: choices[group] for group in GROUPS}
+    chosen = {group: choices[group] for group in (*GROUPS, "data", "loss")}
     return {"format": FORMAT, "choices": chosen, "config": plain(config), "facts": facts}
+
+
+def read_model(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the best checkpoint of a run folder, or a checkpoint, says of itself, and the weights of its model."""
+    checkpoint = read_checkpoint(find_checkpoint(path, "best.ckpt"))
+    prefix = "model."
+    state = checkpoint["state_dict"].items()
+    return checkpoint["vae_lightning"], {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}
 
 
 def load(path: str | Path) -> VAE:
@@ -81,21 +91,45 @@ def load(path: str | Path) -> VAE:
         ConfigError: there is no checkpoint.
         UserError: it is damaged, or its options do not exist here.
     """
-    checkpoint = read_checkpoint(find_checkpoint(path, "best.ckpt"))
-    record = checkpoint["vae_lightning"]
-    config, choices = compose([f"{group}={record['choices'][group]}" for group in GROUPS])
-    for group in GROUPS:
-        _set_values(config[group], record["config"][group])
-    config.data = {"binarize": record["config"]["data"]["binarize"]}
-    config.loss, config.condition = {}, record["config"]["condition"]  # what it was trained with is of no matter now
-    wrong = problems(config, choices)
-    if wrong:
-        raise UserError(f"{path}: " + "; ".join(f"{key}: {value}" for key, value in wrong.items()))
+    return rebuild(*read_model(path), path)
+
+
+def rebuild(record: dict[str, Any], weights: dict[str, Tensor], path: str | Path) -> VAE:
+    """The model that `record` describes, with these weights; `path` is where they came from, for the errors."""
+    config = recorded(record, GROUPS, path, {"binarize": record["config"]["data"]["binarize"]})
     facts = {**record["facts"], "shape": tuple(record["facts"]["shape"])}
     model = build_model(config, **facts)
-    weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
     model.load_state_dict(weights)
     return model.eval()
+
+
+def recorded(
+    record: dict[str, Any], groups: Sequence[str], path: str | Path, data: dict[str, Any] | None = None
+) -> DictConfig:
+    """The options and values of `groups` that `record` names, checked as a command line is.
+
+    Args:
+        record: what a checkpoint says of itself.
+        groups: those that are wanted.
+        path: where it came from, for the errors.
+        data: in place of the configuration of the data.
+
+    Raises:
+        UserError: there are no such options here, or no such values.
+    """
+    if missing := [group for group in groups if group not in record["choices"]]:
+        raise UserError(
+            f"{path}: does not say which {' or '.join(missing)} it was made with: an older version wrote it"
+        )
+    config, choices = compose([f"{group}={record['choices'][group]}" for group in groups])
+    for group in groups:
+        _set_values(config[group], record["config"][group])
+    if data is not None:
+        config.data = data
+    config.loss, config.condition = {}, record["config"]["condition"]  # what it was trained with is of no matter now
+    if wrong := problems(config, choices):
+        raise UserError(f"{path}: " + "; ".join(f"{key}: {value}" for key, value in wrong.items()))
+    return config
 
 
 def _set_values(node: DictConfig, values: dict[str, Any]) -> None:

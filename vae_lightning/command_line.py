@@ -24,7 +24,9 @@ REMOVABLE = ("callback", "logger", "experiment")
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
 
-def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bool = False) -> list[str]:
+def check(
+    overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bool = False, name: str = "config"
+) -> list[str]:
     """What is wrong with `overrides`, a line each; an empty list if they can run.
 
     >>> check(["loss.bta=4"])
@@ -58,7 +60,7 @@ def check(overrides: Sequence[str], searchpath: Sequence[str] = (), multirun: bo
     combinations = itertools.islice(itertools.product(*map(_spellings, chosen)), MAX_COMBINATIONS)
     for combination in combinations:
         try:
-            config, choices = compose(combination, searchpath)
+            config, choices = compose(combination, searchpath, name)
         except (HydraException, OmegaConfBaseException) as error:
             lines[first_line(error)] = None
             continue
@@ -136,7 +138,7 @@ def _values(override: Override) -> Iterable[Any]:
 def _has(config: DictConfig, key: str) -> bool:
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
-    return isinstance(node, DictConfig) and last in node
+    return isinstance(node, DictConfig) and last in node.keys()  # noqa: SIM118  # `in` leaves out what is missing yet
 
 
 def _leaves(config: DictConfig, path: str = "") -> list[str]:
@@ -167,7 +169,7 @@ def _unknown(override: Override, config: DictConfig, groups: dict[str, list[str]
     elif siblings and parent:
         hint = f"; {parent} has {', '.join(leaf.rpartition('.')[2] for leaf in siblings)}"
     else:
-        hint = "; `python -m vae_lightning --help` lists all keys"
+        hint = "; `--help` lists all keys"
     return f"{override.input_line}: no such key{hint}"
 
 

@@ -14,8 +14,16 @@ from omegaconf import DictConfig, open_dict
 from vae_lightning.paths import CONF
 
 
-def compose(overrides: Iterable[str] = (), searchpath: Iterable[str] = ()) -> tuple[DictConfig, dict[str, Any]]:
+def compose(
+    overrides: Iterable[str] = (), searchpath: Iterable[str] = (), name: str = "config"
+) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration that `python -m vae_lightning <overrides>` would run, and the option chosen in each group.
+
+    Args:
+        overrides: as on the command line.
+        searchpath: folders with more options.
+        name: of another command's configuration, such as `evaluate`.
+
 
     >>> config, choices = compose(["model=conv", "loss.beta=4"])
     >>> choices["model"], config.loss.beta
@@ -27,7 +35,7 @@ def compose(overrides: Iterable[str] = (), searchpath: Iterable[str] = ()) -> tu
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             extra = [f"hydra.searchpath=[{where}]"] if where else []
-            config = hydra_compose("config", [*overrides, *extra], return_hydra_config=True)
+            config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)
     finally:
         GlobalHydra.instance().clear()
         if outer is not None:

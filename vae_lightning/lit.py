@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
-import torch
-import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vae_lightning import noise
 from vae_lightning.anneal import Anneal
+from vae_lightning.context import one_hot
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
 from vae_lightning.meter import Meter
@@ -101,11 +100,7 @@ class LitVAE(L.LightningModule):
 
     def context(self, y: Tensor) -> Tensor:
         """Labels (B,) -> context (B, n_context): one-hot, zeros for a missing label (-1), or of no width."""
-        n = self.model.n_context
-        dtype = torch.get_default_dtype()
-        if not n:
-            return torch.zeros(len(y), 0, dtype=dtype, device=y.device)
-        return F.one_hot(y.clamp(min=0), n).to(dtype) * (y >= 0).unsqueeze(1)
+        return one_hot(y, self.model.n_context)
 
     def _anneal(self, epoch: float) -> None:
         for anneal in self.anneals:

@@ -30,7 +30,7 @@ def results_of(trainer: L.Trainer) -> dict[str, Any]:
     return {
         "test": {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")},
         "epochs": trainer.current_epoch,
-        "versions": _versions(),
+        "versions": versions(),
         "device": device_name(trainer),
     }
 
@@ -42,7 +42,8 @@ def device_name(trainer: L.Trainer) -> str:
     return f"{trainer.world_size} x {device.type} ({name})"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What ran: Python, torch, this package and what it stands on."""
     packages = {name: version(name) for name in ("vae-lightning", "lightning", "hydra-core")}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vae_lightning.importance import importance
 from vae_lightning.trace import Latent, Trace, constant, draw
 
 
@@ -110,8 +110,7 @@ class VAE(nn.Module):
         p = self.prior(c)
         return self.generate(p.sample((n,) if p.batch_shape == () else ()), c).mean
 
-    @torch.no_grad()
-    def log_prob(self, x: Tensor, c: Tensor | None = None, samples: int = 100, chunk: int = 100) -> Tensor:
+    def log_prob(self, x: Tensor, c: Tensor | None = None, samples: int = 100, chunk: int | None = None) -> Tensor:
         """An estimate of log p(x) in nats, shape (B,), by importance sampling with `samples` draws, `chunk` at a time.
 
         Burda et al. (2016), arXiv:1509.00519, eq. 8: in expectation a lower bound that rises with `samples`.
@@ -121,11 +120,7 @@ class VAE(nn.Module):
         """
         if not self.likelihood.density:
             raise ValueError("this model has an energy, not a likelihood: log p(x) has no meaning for it")
-        c = self._context(len(x), c)
-        sizes = [min(chunk, samples - done) for done in range(0, samples, chunk)]
-        traces = ((size, self(x, c, size)) for size in sizes)
-        log_w = [trace.log_mean_exp(trace.log_weight())[0] + math.log(size) for size, trace in traces]
-        return torch.stack(log_w).logsumexp(0) - math.log(samples)
+        return importance(self, x, self._context(len(x), c), samples, chunk).log_prob
 
     def _context(self, n: int, c: Tensor | None) -> Tensor:
         if c is None and self.n_context:

@@ -1,0 +1,92 @@
+"""What every command shares: the command line is checked, Hydra composes, errors are told in words."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from vae_lightning import command_line
+from vae_lightning.check import plain
+from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.paths import CONF
+
+log = logging.getLogger("vae_lightning")
+
+
+def start(name: str, folders: str) -> NoReturn:
+    """The command of `conf/<name>.yaml`: its `_target_` is called with all its other values.
+
+    Args:
+        name: of the configuration.
+        folders: the key that arguments without a key are for: `report outputs/a outputs/b` means
+            `report 'runs=[outputs/a,outputs/b]'`.
+    """
+
+    def expand(arguments: Sequence[str]) -> list[str]:
+        if {"-m", "--multirun"} & set(arguments):
+            raise ConfigError(
+                f"-m: vae_lightning.{name} trains nothing and has no sweeps; name several folders instead"
+            )
+        bare = [a for a in arguments if not a.startswith("-") and ("=" not in a or Path(a).exists())]
+        if lost := [a for a in bare if not Path(a).expanduser().exists()]:
+            raise ConfigError(f"{', '.join(lost)}: there is no such file or folder")
+        rest = [a for a in arguments if a not in bare]
+        quoted = ",".join("'" + a.replace("'", "\\'") + "'" for a in bare)
+        return [*rest, f"{folders}=[{quoted}]"] if bare else rest
+
+    def job(config: DictConfig) -> Any:
+        settings = plain(config)
+        return get_object(settings.pop("_target_"))(**settings)
+
+    run(name, job, expand)
+
+
+def run(
+    name: str,
+    job: Callable[[DictConfig], Any],
+    expand: Callable[[Sequence[str]], list[str]] = list,
+    failed: Callable[[UserError], Any] = lambda error: None,
+) -> NoReturn:
+    """Compose `conf/<name>.yaml` with the command line, hand it to `job`, and leave the program.
+
+    It ends with 0, with 1 (a job failed), or with 2 (the command line cannot work; nothing was run).
+
+    Args:
+        name: of the configuration.
+        job: does the work; may raise `UserError`.
+        expand: completes the arguments before they are read.
+        failed: cleans up after a job, and returns its result.
+    """
+    program = "vae_lightning" if name == "config" else f"vae_lightning.{name}"
+    try:
+        sys.argv[1:] = expand(sys.argv[1:])
+        flags, overrides = command_line.split(sys.argv[1:])
+        custom = flags.config_path or flags.config_name or flags.hydra_help or flags.help
+        searchpath = [str(Path(flags.config_dir).absolute())] if flags.config_dir else []
+        wrong = [] if custom else command_line.check(overrides, searchpath, flags.multirun, name)
+    except ConfigError as error:
+        wrong = [str(error)]
+    if wrong:
+        count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
+        print(f"{program}: {count}, nothing was run", *wrong, sep="\n  ", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+    exit_codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+    def main(config: DictConfig) -> Any:
+        try:
+            return job(config)
+        except UserError as error:
+            log.error("%s", error)
+            exit_codes.append(error.exit_code)
+            return failed(error)
+
+    main()
+    sys.exit(max(exit_codes, default=0))

@@ -1,0 +1,132 @@
+"""Every metric on the best checkpoint of a run: a table, and `evaluate.json` beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.distributions import Distribution
+
+from vae_lightning.atomic import replaced
+from vae_lightning.build import make
+from vae_lightning.errors import UserError
+from vae_lightning.metric.value import NotApplicable
+from vae_lightning.results import versions
+from vae_lightning.schema import Count, NonNegativeInt
+from vae_lightning.trained import Trained, run_folders
+
+Findings = dict[str, Any]
+
+
+def evaluate(
+    run: str | list[str],
+    metric: dict[str, Any],
+    samples: Count = 5000,
+    images: Count | None = 1000,
+    seed: NonNegativeInt = 0,
+    root: str | None = None,
+    device: str = "auto",
+) -> list[Findings]:
+    """Judge one or several runs; the findings are added to `evaluate.json` in each run folder.
+
+    Args:
+        run: run folders, checkpoints, or folders of sweeps.
+        metric: the metrics, by name, as configurations.
+        samples: importance samples per image, where a metric says `${samples}`.
+        images: test images, where a metric says `${images}`.
+        seed: of all draws.
+        root: where the data are, if not where they were in training.
+        device: `auto`, `cpu`, `cuda`, ...
+
+    Returns:
+        For each run what its `evaluate.json` says.
+
+    Raises:
+        ConfigError: there is no such run, or a metric cannot have these values.
+        UserError: a checkpoint is damaged, or a number is not finite.
+    """
+    Distribution.set_default_validate_args(False)
+    metrics = {name: (make(node), node) for name, node in metric.items()}
+    found = []
+    for folder in run_folders(run):
+        findings = judge(Trained(folder, root, device), metrics, seed)
+        show(findings, folder)
+        found.append(findings)
+    return found
+
+
+def judge(trained: Trained, metrics: dict[str, tuple[Any, dict[str, Any]]], seed: int) -> Findings:
+    """What metrics, each with its configuration, say of a run; written to `evaluate.json`, beside what was there."""
+    path = trained.folder / "evaluate.json"
+    findings = read(trained.folder)
+    findings |= {"checkpoint": trained.checkpoint.name, "versions": versions(), "device": str(trained.device)}
+    for name, (metric, node) in metrics.items():
+        torch.manual_seed(seed)  # what one metric draws does not depend on the others
+        start = time.perf_counter()
+        settings = {key: value for key, value in node.items() if key != "_target_"}
+        entry: Findings = {"settings": settings, "seed": seed}
+        try:
+            entry["values"] = {key: value.plain() for key, value in metric(trained).items()}
+        except NotApplicable as reason:
+            entry["skipped"] = str(reason)
+        entry["seconds"] = round(time.perf_counter() - start, 2)
+        findings.setdefault("metrics", {})[name] = entry
+        _write(findings, path)
+    return findings
+
+
+def read(folder: Path) -> Findings:
+    """What `evaluate.json` in a run folder says; empty if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "evaluate.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, and evaluate again") from error
+
+
+def _write(findings: Findings, path: Path) -> None:
+    try:
+        text = json.dumps(findings, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path}: a value is not finite, nothing was written: {findings['metrics']}") from error
+    with replaced(path) as file:
+        file.write(text + "\n")
+
+
+def show(findings: Findings, folder: Path) -> None:
+    """A table on the console."""
+    table = Table(title=f"{folder}", title_justify="left")
+    for column, how in (("", {}), ("value", {"justify": "right"}), ("unit", {}), ("", {"overflow": "fold"})):
+        table.add_column(column, **how)  # type: ignore[arg-type]
+    for name, entry in findings["metrics"].items():
+        table.add_section()
+        table.add_row(f"[bold]{name}", "", "", f"[dim]not applicable: {entry['skipped']}" if "skipped" in entry else "")
+        for key, value in entry.get("values", {}).items():
+            table.add_row(f"  {key}", formatted(value), value.get("unit", ""), f"[dim]{value.get('note', '')}")
+    console = Console()
+    console.print(table)
+    console.print(f"all of it is in {folder / 'evaluate.json'}", soft_wrap=True, highlight=False)
+
+
+def formatted(value: dict[str, Any]) -> str:
+    """A value with its standard error, as many digits as mean something.
+
+    >>> formatted({"value": 98.5123, "standard_error": 0.0312}), formatted({"value": 0.98765})
+    ('98.512 ± 0.031', '0.9877')
+    """
+    number, error = value["value"], value.get("standard_error")
+    if error:
+        digits = max(0, 1 - int(f"{error:e}".partition("e")[2]))
+        return f"{number:.{digits}f} ± {error:.{digits}f}"
+    return f"{number:.0f}" if float(number).is_integer() and abs(number) >= 10 else f"{number:#.4g}".rstrip(".")
