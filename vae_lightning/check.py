@@ -121,7 +121,7 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         try:
             target = read(node["_target_"])
         except ConfigError as error:
-            found[f"{path}._target_"] = str(error)
+            found[f"{path}._target_" if path else "_target_"] = str(error)
             continue
         group = path.partition(".")[0]
         needs += [(group, key, *need) for key, need in target.needs.items()]

@@ -1,9 +1,10 @@
-"""`ckpt=<run folder or checkpoint>` continues that run: same folder, same options, and what the command line adds."""
+"""Run folders and checkpoints; `ckpt=` continues a run: same folder, same options, and what the command line adds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -32,6 +33,29 @@ def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
 def run_folder(checkpoint: Path) -> Path:
     """The run folder that a checkpoint lies in."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def run_folders(paths: str | Sequence[str]) -> list[Path]:
+    """All run folders among and below `paths`: a sweep's folder stands for its jobs.
+
+    Raises:
+        ConfigError: there is none in one of them.
+    """
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        root = Path(path).expanduser()
+        if root.is_file() or (root / "checkpoints").is_dir():
+            found.append(root)
+            continue
+        jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=_by_number)
+        if not jobs:
+            find_checkpoint(path, "best.ckpt")  # says what is missing
+        found += jobs
+    return list(dict.fromkeys(found))
+
+
+def _by_number(folder: Path) -> tuple[Any, ...]:
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in folder.parts)
 
 
 def expand(arguments: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -91,6 +91,10 @@ class Trained:
         for x, y in zip(images.split(size), labels.split(size), strict=True):
             yield self.batch(x, y)
 
+    def first(self, split: Split, n: int | None = None) -> Batch:
+        """The first n images of a split, or all, together."""
+        return self.batch(*self.images(split, n))
+
     def batch(self, x: Tensor, y: Tensor) -> Batch:
         """Images as they are kept, and labels, as the model takes them."""
         y = y.to(self.device)
@@ -131,29 +135,6 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name}: this machine has none; say device=cpu") from error
     return device
-
-
-def run_folders(paths: str | Sequence[str]) -> list[Path]:
-    """All run folders among and below `paths`: a sweep's folder stands for its jobs.
-
-    Raises:
-        ConfigError: there is none in one of them.
-    """
-    found: list[Path] = []
-    for path in [paths] if isinstance(paths, str) else paths:
-        root = Path(path).expanduser()
-        if root.is_file() or (root / "checkpoints").is_dir():
-            found.append(root)
-            continue
-        jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=_by_number)
-        if not jobs:
-            find_checkpoint(path, "best.ckpt")  # says what is missing
-        found += jobs
-    return list(dict.fromkeys(found))
-
-
-def _by_number(folder: Path) -> tuple[Any, ...]:
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in folder.parts)
 
 
 def _is_folder(path: str) -> bool:

@@ -17,8 +17,9 @@ from vae_lightning.build import make
 from vae_lightning.errors import UserError
 from vae_lightning.metric.value import NotApplicable
 from vae_lightning.results import versions
+from vae_lightning.resume import run_folders
 from vae_lightning.schema import Count, NonNegativeInt
-from vae_lightning.trained import Trained, run_folders
+from vae_lightning.trained import Trained
 
 Findings = dict[str, Any]
 
@@ -107,8 +108,10 @@ def _write(findings: Findings, path: Path) -> None:
 def show(findings: Findings, folder: Path) -> None:
     """A table on the console."""
     table = Table(title=f"{folder}", title_justify="left")
-    for column, how in (("", {}), ("value", {"justify": "right"}), ("unit", {}), ("", {"overflow": "fold"})):
-        table.add_column(column, **how)  # type: ignore[arg-type]
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("")
     for name, entry in findings["metrics"].items():
         table.add_section()
         table.add_row(f"[bold]{name}", "", "", f"[dim]not applicable: {entry['skipped']}" if "skipped" in entry else "")
