@@ -270,8 +270,8 @@ def test_all_jobs_of_a_sweep_are_judged(linear: Path, tmp_path: Path) -> None:
         shutil.copytree(linear, tmp_path / job)
     found = evaluate(str(tmp_path), {"likelihood": METRICS["likelihood"]})
     assert len(found) == 4
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no checkpoint in it"):
-        (tmp_path / "empty").mkdir()
         evaluate(str(tmp_path / "empty"), METRICS)
 
 

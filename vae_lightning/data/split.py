@@ -25,7 +25,9 @@ def part(size: float, n: int) -> int:
 
 
 def hold_out(n: int, size: float, key: str = "data.source.test_size") -> tuple[Tensor, Tensor]:
-    """The indices of the training and of the test examples, each in ascending order; which ones, is drawn at random.
+    """The indices of the training examples, ascending, and of the test examples, which are drawn at random.
+
+    They stay in the order in which they are drawn, so that the first few stand for all of them.
 
     >>> [len(indices) for indices in hold_out(10, 0.2)]
     [8, 2]
@@ -42,7 +44,7 @@ def hold_out(n: int, size: float, key: str = "data.source.test_size") -> tuple[T
     if not 0 < held < n - 1:
         raise ConfigError(f"{key}={size}: there are {n} images in all")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(TEST_SEED))
-    return order[held:].sort().values, order[:held].sort().values
+    return order[held:].sort().values, order[:held]
 
 
 def keep_labels(y: Tensor, n: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch.distributions import Distribution
 
@@ -107,16 +108,18 @@ def _write(findings: Findings, path: Path) -> None:
 
 def show(findings: Findings, folder: Path) -> None:
     """A table on the console."""
-    table = Table(title=f"{folder}", title_justify="left")
+    table = Table(title=escape(str(folder)), title_justify="left")
     table.add_column("", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit")
     table.add_column("")
     for name, entry in findings["metrics"].items():
         table.add_section()
-        table.add_row(f"[bold]{name}", "", "", f"[dim]not applicable: {entry['skipped']}" if "skipped" in entry else "")
+        table.add_row(
+            f"[bold]{name}", "", "", f"[dim]not applicable: {escape(entry['skipped'])}" if "skipped" in entry else ""
+        )
         for key, value in entry.get("values", {}).items():
-            table.add_row(f"  {key}", formatted(value), value.get("unit", ""), f"[dim]{value.get('note', '')}")
+            table.add_row(f"  {key}", formatted(value), value.get("unit", ""), f"[dim]{escape(value.get('note', ''))}")
     console = Console()
     console.print(table)
     console.print(f"all of it is in {folder / 'evaluate.json'}", soft_wrap=True, highlight=False)
