@@ -79,6 +79,7 @@ def measured(rate: float, distortion: float) -> dict[str, float]:
 
 def likelihood(nll: float, samples: int = 100) -> dict[str, Any]:
     value = {"value": nll, "unit": "nats per image", "standard_error": 0.5, "note": f"{samples} importance samples"}
+    value["better"] = "lower"
     return {"likelihood": {"settings": {"samples": samples}, "values": {"nll": value}}}
 
 

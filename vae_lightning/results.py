@@ -15,12 +15,8 @@ from rich.table import Table
 
 from vae_lightning.atomic import replaced
 from vae_lightning.errors import UserError
+from vae_lightning.units import UNITS
 
-UNITS = {
-    **dict.fromkeys(("loss", "elbo", "distortion", "rate"), "nats per image"),
-    "bits_per_dim": "bits per dimension of x",
-    "accuracy": "of the images with a label",
-}
 DIGITS = {"bits_per_dim": 4, "accuracy": 4}
 
 

@@ -47,14 +47,15 @@ def run_folders(paths: str | Sequence[str]) -> list[Path]:
         if root.is_file() or (root / "checkpoints").is_dir():
             found.append(root)
             continue
-        jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=_by_number)
+        jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=by_number)
         if not jobs:
             find_checkpoint(path, "best.ckpt")  # says what is missing
         found += jobs
     return list(dict.fromkeys(found))
 
 
-def _by_number(folder: Path) -> tuple[Any, ...]:
+def by_number(folder: Path) -> tuple[Any, ...]:
+    """A key to sort folders by: 9 comes before 10."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in folder.parts)
 
 

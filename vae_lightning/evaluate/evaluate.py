@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.distributions import Distribution
 from vae_lightning.atomic import replaced
 from vae_lightning.build import make
 from vae_lightning.errors import UserError
-from vae_lightning.metric.value import NotApplicable
+from vae_lightning.metric.value import Metric, NotApplicable
 from vae_lightning.results import versions
 from vae_lightning.resume import run_folders
 from vae_lightning.schema import Count, NonNegativeInt
@@ -73,13 +74,20 @@ def judge(trained: Trained, metrics: dict[str, tuple[Any, dict[str, Any]]], seed
         settings = {key: value for key, value in node.items() if key != "_target_"}
         entry: Findings = {"settings": settings, "seed": seed}
         try:
-            entry["values"] = {key: value.plain() for key, value in metric(trained).items()}
+            found = metric(trained).items()
+            entry["values"] = {key: replace(value, better=better(metric, key)).plain() for key, value in found}
         except NotApplicable as reason:
             entry["skipped"] = str(reason)
         entry["seconds"] = round(time.perf_counter() - start, 2)
         findings.setdefault("metrics", {})[name] = entry
         _write(findings, path)
     return findings
+
+
+def better(metric: Metric, name: str) -> str:
+    """`lower` or `higher`: which of two values is the better one; empty: neither."""
+    directions = {"lower": metric.lower_is_better, "higher": metric.higher_is_better}
+    return next((word for word, names in directions.items() if name in names), "")
 
 
 def read(folder: Path) -> Findings:

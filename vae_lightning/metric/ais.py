@@ -9,12 +9,12 @@ from torch import Tensor
 
 from vae_lightning.annealing import Density, anneal, sigmoidal
 from vae_lightning.importance import importance
-from vae_lightning.metric.likelihood import NATS
-from vae_lightning.metric.value import Value, refuse
+from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.model.vae import VAE
 from vae_lightning.needs import LIKELIHOOD, ONE_LATENT, Needs
 from vae_lightning.schema import Count
 from vae_lightning.trained import Trained
+from vae_lightning.units import NATS
 
 REAL: Needs = {"posterior:space": (["real"], "Hamiltonian dynamics need real vectors")}
 
@@ -34,6 +34,9 @@ class AIS:
         leapfrog: steps per transition.
         samples: for the estimate by importance sampling that stands beside it.
     """
+
+    lower_is_better: Names = ("ais_nll",)
+    higher_is_better: Names = ()
 
     def __init__(
         self,

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from vae_lightning.importance import importance
-from vae_lightning.metric.likelihood import NATS
-from vae_lightning.metric.value import Value, refuse
+from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.model.vae import VAE
 from vae_lightning.needs import BOUND, ONE_LATENT
 from vae_lightning.progress import track
 from vae_lightning.schema import Count, Positive
 from vae_lightning.trace import Latent, Trace, draw
 from vae_lightning.trained import Trained
+from vae_lightning.units import NATS
 
 
 class InferenceGap:
@@ -31,6 +31,9 @@ class InferenceGap:
         lr: of Adam, at first.
         samples: for the bounds and log p(x) in the end.
     """
+
+    lower_is_better: Names = ()
+    higher_is_better: Names = ()
 
     def __init__(
         self, images: Count = 64, steps: Count = 400, draws: Count = 8, lr: Positive = 0.03, samples: Count = 5000

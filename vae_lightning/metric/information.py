@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae_lightning.metric.likelihood import NATS
-from vae_lightning.metric.value import Value, refuse
+from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.needs import RATE
 from vae_lightning.schema import Count, Positive
 from vae_lightning.trace import Latent
 from vae_lightning.trained import Trained, centre
+from vae_lightning.units import NATS
 
 PAIRS = 2**21  # numbers of a draw under the posteriors of other images, at a time
 
@@ -31,6 +31,9 @@ class Information:
         active: the least variance of an active unit's mean.
         dimensions: of z whose rate is told, the largest first.
     """
+
+    lower_is_better: Names = ()
+    higher_is_better: Names = ()
 
     def __init__(self, images: Count | None = 1000, active: Positive = 0.01, dimensions: Count = 20) -> None:
         self.images, self.active, self.dimensions = images, active, dimensions

@@ -7,13 +7,13 @@ import math
 import torch
 
 from vae_lightning.importance import Weights, importance
-from vae_lightning.metric.value import Value, refuse
+from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.needs import LIKELIHOOD, RATE
 from vae_lightning.progress import track
 from vae_lightning.schema import Count
 from vae_lightning.trained import Trained
+from vae_lightning.units import NATS
 
-NATS = "nats per image"
 PORTION = 32  # images between two movements of the progress bar
 
 
@@ -27,6 +27,9 @@ class Likelihood:
         samples: draws of q(z | x) per image.
         images: test images; null: all.
     """
+
+    lower_is_better: Names = ("nll", "bits_per_dim")
+    higher_is_better: Names = ("elbo",)
 
     def __init__(self, samples: Count = 5000, images: Count | None = 1000) -> None:
         self.samples, self.images = samples, images

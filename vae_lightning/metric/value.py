@@ -24,14 +24,21 @@ class Value:
     unit: str = ""
     standard_error: float | None = None  # of the value, from all draws and images that it is a mean over
     note: str = ""
+    better: str = ""  # lower, higher
 
     def plain(self) -> dict[str, Any]:
         """What is not empty, for JSON."""
         return {key: value for key, value in asdict(self).items() if value not in (None, "")}
 
 
+Names = tuple[str, ...]
+
+
 class Metric(Protocol):
     """A trained model to named numbers."""
+
+    lower_is_better: Names  # of these numbers
+    higher_is_better: Names
 
     def __call__(self, trained: Trained) -> dict[str, Value]:
         """The findings, in the order in which they are to be shown.

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vae_lightning.report.frontier import Family, Point
 from vae_lightning.report.run import Curve
-from vae_lightning.report.table import NATS, TEST_UNITS, Row, Table
+from vae_lightning.report.table import Row, Table
+from vae_lightning.units import NATS, UNITS
 
 INK = "#010203"  # the colour of text: near black on white; where a page has colours of its own, it takes the page's
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#888888")
@@ -101,7 +102,7 @@ def curves(table: Table, name: str) -> Figure:
     stage, _, term = name.partition("/")
     where = {"val": "validation", "train": "training"}.get(stage, stage)
     title = f"{where} {TITLES.get(term, _short(term.replace('_', ' ')))}"
-    axes.set(title=title[0].upper() + title[1:], xlabel="optimiser steps", ylabel=TEST_UNITS.get(term, ""))
+    axes.set(title=title[0].upper() + title[1:], xlabel="optimiser steps", ylabel=UNITS.get(term, ""))
     return figure
 
 

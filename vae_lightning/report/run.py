@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vae_lightning.errors import ConfigError, first_line
-from vae_lightning.resume import run_folder
+from vae_lightning.resume import by_number, run_folder
 
 Curve = list[tuple[int, float]]  # optimiser steps, value
 
@@ -75,7 +75,7 @@ def find(paths: Sequence[str]) -> list[Path]:
         marks = [root] if _is_run(root) else [p.parent for p in root.rglob(".hydra") if _is_run(p.parent)]
         if not marks:
             raise ConfigError(f"{path}: no run in it; a folder with .hydra/config.yaml or results.json was expected")
-        found += sorted(marks, key=_by_number)
+        found += sorted(marks, key=by_number)
     return list({folder.resolve(): folder for folder in found}.values())
 
 
@@ -87,10 +87,6 @@ def folder_of(path: str) -> Path:
 
 def _is_run(folder: Path) -> bool:
     return (folder / ".hydra" / "config.yaml").is_file() or (folder / "results.json").is_file()
-
-
-def _by_number(folder: Path) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in folder.parts]
 
 
 def read(folder: Path, name: str) -> Run:

@@ -11,13 +11,8 @@ from vae_lightning.report.difference import label, said, settings, split, tellin
 from vae_lightning.report.number import Cell, decimals
 from vae_lightning.report.run import Run
 from vae_lightning.report.setting import Setting, names
+from vae_lightning.units import UNITS
 
-NATS = "nats per image"
-TEST_UNITS = {
-    **dict.fromkeys(("loss", "elbo", "distortion", "rate"), NATS),
-    "bits_per_dim": "bits per dimension of x",
-    "accuracy": "of the images with a label",
-}
 MEANING = {
     "loss": "what was minimised",
     "elbo": "-(distortion + rate): a lower bound on log p(x), without any weight",
@@ -25,12 +20,9 @@ MEANING = {
     "rate": "KL(q(z|x) || p(z))",
 }
 BETTER = {
-    **dict.fromkeys(("loss", "nll", "ais_nll", "distortion", "bits_per_dim", "mse", "fid", "kid"), "lower"),
-    **dict.fromkeys(("elbo", "accuracy", "knn_accuracy", "probe_accuracy", "cluster_accuracy", "nmi", "ari"), "higher"),
-    **dict.fromkeys(("ssim", "psnr", "precision", "recall", "coverage", "mig", "sap", "modularity"), "higher"),
-    **dict.fromkeys(("dci_disentanglement", "dci_completeness", "dci_informativeness", "explicitness"), "higher"),
-    **dict.fromkeys(("factor_vae", "beta_vae"), "higher"),
-}  # of metrics that do not say it themselves
+    **dict.fromkeys(("loss", "distortion", "bits_per_dim"), "lower"),
+    **dict.fromkeys(("elbo", "accuracy"), "higher"),
+}  # of the test's results; metrics say it themselves
 
 
 @dataclass(frozen=True)
@@ -113,9 +105,9 @@ def _column(key: str, rows: Sequence[Row]) -> Column:
     cells = [row.cells[key] for row in rows if key in row.cells]
     return Column(
         key,
-        numbers[0].unit or (TEST_UNITS.get(name, "") if source == "test" else ""),
+        numbers[0].unit or (UNITS.get(name, "") if source == "test" else ""),
         MEANING.get(name, "") if source == "test" else "",
-        numbers[0].better or BETTER.get(name),
+        numbers[0].better or (BETTER.get(name) if source == "test" else None),
         _caution(source, name, rows),
         decimals(cells),
     )
