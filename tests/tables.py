@@ -34,7 +34,10 @@ DECIDES = {
     "logger": "where curves go; `default` is TensorBoard and CSV",
     "experiment": "a whole setting, such as a published one",
 }
-NAMES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in DECIDES}
+NAMES = {
+    group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    for group in (*DECIDES, "metric", "what", "sampler")
+}
 GROUPS = ("model", "posterior", "prior", "likelihood", "loss")
 AUTHOR = r"(?:(?:van|den|der|de|von) )*[A-Z][\w-]+(?: et al\.| and (?:(?:van|den|der|de|von) )*[A-Z][\w-]+)?"
 CITATION = re.compile(rf'({AUTHOR} \(\d{{4}}\))(?:, "[^"]*")?(?:, (arXiv:\d{{4}}\.\d{{4,5}}|10\.\d{{4,}}/[^\s,;]+))?')
@@ -49,7 +52,13 @@ class Option(NamedTuple):
 
 def texts() -> dict[str, str]:
     """The generated sections of the README, by the name of their markers."""
-    return {"groups": groups(), "variants": variants(), "combinations": combinations()}
+    return {
+        "groups": groups(),
+        "variants": variants(),
+        "combinations": combinations(),
+        "metrics": _options("metric"),
+        "generate": "\n\n".join(map(_options, ("what", "sampler"))),
+    }
 
 
 def written(readme: str) -> str:
@@ -68,6 +77,7 @@ def groups() -> str:
     rows = [
         [f"`{group}`", DECIDES[group], _code(sorted(names, key=lambda name, group=group: name != default.get(group)))]
         for group, names in NAMES.items()
+        if group in DECIDES
     ]
     return _table(["group", "decides", "options"], rows)
 
@@ -77,10 +87,12 @@ def groups() -> str:
 
 def variants() -> str:
     """For the groups that make a model a table each: name, what it is, papers."""
-    return "\n\n".join(
-        _table([f"`{group}=`", "what it is", "paper"], [_row(group, name) for name in NAMES[group]])
-        for group in ("data", *GROUPS)
-    )
+    return "\n\n".join(map(_options, ("data", *GROUPS)))
+
+
+def _options(group: str) -> str:
+    """The options of a group: name, what it is, papers."""
+    return _table([f"`{group}=`", "what it is", "paper"], [_row(group, name) for name in NAMES[group]])
 
 
 def _row(group: str, name: str) -> list[str]:
@@ -111,7 +123,9 @@ def _yaml(group: str, name: str) -> tuple[str, str]:
     """The first comment and the target of an option."""
     text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
     comment = text.partition("\n")[0]
-    return comment[2:] if comment.startswith("# ") else "", OmegaConf.create(text)["_target_"]
+    node = OmegaConf.create(text)
+    target = node.get("_target_") or next(iter(node.values()))["_target_"]
+    return comment[2:] if comment.startswith("# ") else "", target
 
 
 def _docstring(target: str) -> str:

@@ -67,8 +67,10 @@ def test_an_experiment_trains_and_leaves_results_and_pictures(line: str, tmp_pat
     assert test["loss"] == pytest.approx(loss)
     assert ("elbo" in test) == (choices["likelihood"] in ("bernoulli", "normal"))
     pictures = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert {"curves", "reconstructions", "samples"} <= pictures
-    assert ("latents" in pictures) == (config.model.latent_dim == 2)
+    images = choices["data"] != "vectors"
+    assert {"curves", "latents"} <= pictures
+    assert ({"reconstructions", "samples"} <= pictures) == images
+    assert ("manifold" in pictures) == (images and config.model.latent_dim == 2)
 
 
 @pytest.mark.parametrize("line", VARIANTS)

@@ -49,7 +49,10 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
     assert there == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vae_lightning.log", "metrics.csv",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "results.json",
-        "figures/reconstructions.png", "figures/samples.png", "figures/curves.png",
+        "figures/reconstructions.png", "figures/samples.png", "figures/spread.png", "figures/traversals.png",
+        "figures/traversals.gif", "figures/interpolations.png", "figures/latents.png", "figures/rates.png",
+        "figures/curves.png", "projector_config.pbtxt", "projector/latents.tsv", "projector/labels.tsv",
+        "projector/sprite.png",
     }  # fmt: skip
     assert "val/elbo" in (run / "vae_lightning.log").read_text()
 
@@ -74,7 +77,7 @@ def test_tensorboard_shows_curves_and_pictures(run: Path) -> None:
     for stage in ("train", "val"):
         assert {f"{stage}/{name}" for name in ("loss", "elbo", "distortion", "rate")} <= set(shown["scalars"])
     assert {"train/beta", "train/lr", "test/elbo"} <= set(shown["scalars"])
-    assert set(shown["images"]) == {"reconstructions", "samples"}
+    assert set(shown["images"]) == {"reconstructions", "samples", "spread", "traversals"}
     assert [image.step for image in shown["events"].Images("samples")] == [10, 20]  # each epoch
 
 

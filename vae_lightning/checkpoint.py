@@ -18,11 +18,17 @@ from vae_lightning.build import build_model
 from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
 from vae_lightning.errors import NonFiniteError, UserError
+from vae_lightning.export import folder
 from vae_lightning.model.vae import VAE
+from vae_lightning.paths import CONF
 from vae_lightning.resume import find_checkpoint
+from vae_lightning.schema import Count, NonNegativeInt, allows
 
 FORMAT = 1
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
+FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
+    ("n_train", "n_classes", "n_labelled", "n_context"), NonNegativeInt
+)  # what it is told of its data
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -64,7 +70,17 @@ def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any])
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the best checkpoint of a run folder, or a checkpoint, says of itself, and the weights of its model."""
+    """What the best checkpoint of a run folder, a checkpoint or an export says of itself, and the weights of its model.
+
+    Raises:
+        ConfigError: there is none.
+        UserError: it is damaged, or not one of this framework's.
+    """
+    if (there := folder.exported(path)) is not None:
+        record, weights = folder.read(there)
+        if record.get("format") != FORMAT:
+            raise UserError(f"{path}: not an export of vae_lightning, or of another version")
+        return record, weights
     checkpoint = read_checkpoint(find_checkpoint(path, "best.ckpt"))
     prefix = "model."
     state = checkpoint["state_dict"].items()
@@ -72,7 +88,7 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def load(path: str | Path) -> VAE:
-    """The trained model of a run folder (its best checkpoint) or of a checkpoint file, on the CPU, ready to use.
+    """The trained model of a run folder (its best checkpoint), a checkpoint or an exported folder, on the CPU.
 
     The model is rebuilt from the names of its options and from values that pass the same checks as a command line;
     nothing that came with the file is run.
@@ -95,11 +111,21 @@ def load(path: str | Path) -> VAE:
 
 
 def rebuild(record: dict[str, Any], weights: dict[str, Tensor], path: str | Path) -> VAE:
-    """The model that `record` describes, with these weights; `path` is where they came from, for the errors."""
-    config = recorded(record, GROUPS, path, {"binarize": record["config"]["data"]["binarize"]})
-    facts = {**record["facts"], "shape": tuple(record["facts"]["shape"])}
-    model = build_model(config, **facts)
-    model.load_state_dict(weights)
+    """The model that `record` describes, with these weights; `path` is where they came from, for the errors.
+
+    Raises:
+        UserError: there are no such options or values here, or the weights are not those of such a model.
+    """
+    config = recorded(record, GROUPS, path, {"binarize": _parts(record, ("data",), path)["data"].get("binarize")})
+    facts = {name: value for name, value in record["facts"].items() if name in FACTS}
+    if wrong := [name for name, values in FACTS.items() if not allows(values, facts.get(name, 0))]:
+        raise UserError(f"{path}: says {wrong[0]}={facts.get(wrong[0])}, which cannot be")
+    model = build_model(config, **{**facts, "shape": tuple(facts["shape"])})
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        why = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path}: its weights are not those of the model that it names ({why})") from error
     return model.eval()
 
 
@@ -117,24 +143,43 @@ def recorded(
     Raises:
         UserError: there are no such options here, or no such values.
     """
-    if missing := [group for group in groups if group not in record["choices"]]:
-        raise UserError(
-            f"{path}: does not say which {' or '.join(missing)} it was made with: an older version wrote it"
-        )
+    values = _parts(record, groups, path)
     config, choices = compose([f"{group}={record['choices'][group]}" for group in groups])
     for group in groups:
-        _set_values(config[group], record["config"][group])
+        _set_values(config[group], values[group], f"{path}: {group}")
     if data is not None:
         config.data = data
-    config.loss, config.condition = {}, record["config"]["condition"]  # what it was trained with is of no matter now
+    config.loss = {}  # what it was trained with is of no matter now
+    config.condition = record["config"].get("condition")
     if wrong := problems(config, choices):
         raise UserError(f"{path}: " + "; ".join(f"{key}: {value}" for key, value in wrong.items()))
     return config
 
 
-def _set_values(node: DictConfig, values: dict[str, Any]) -> None:
+def _parts(record: dict[str, Any], groups: Sequence[str], path: str | Path) -> dict[str, dict[str, Any]]:
+    """What `record` says of each of `groups`, in the options that there are here and in plain values."""
+    choices, config, facts = (record.get(key) for key in ("choices", "config", "facts"))
+    if not (isinstance(choices, dict) and isinstance(config, dict) and isinstance(facts, dict)):
+        raise UserError(f"{path}: does not say how the model is made")
+    if "${" in str(record):  # it would be looked up, or worked out, when it is read
+        raise UserError(f"{path}: a value in it refers to something else (${{...}}): vae_lightning did not write that")
+    if missing := [group for group in groups if group not in choices or not isinstance(config.get(group), dict)]:
+        raise UserError(
+            f"{path}: does not say which {' or '.join(missing)} it was made with: an older version wrote it"
+        )
+    for group in groups:
+        here = sorted(option.stem for option in (CONF / group).glob("*.yaml"))
+        if choices[group] not in here:
+            raise UserError(f"{path}: {group}={choices[group]}: there is no such option here; {', '.join(here)} are")
+    return config
+
+
+def _set_values(node: DictConfig, values: dict[str, Any], where: str) -> None:
     for key, value in values.items():
+        own = node._get_node(key, validate_access=False)
+        if own is None or (isinstance(value, dict) and not isinstance(own, DictConfig)):
+            raise UserError(f"{where}.{key}: there is no such key here")
         if isinstance(value, dict):
-            _set_values(node[key], value)
+            _set_values(node[key], value, f"{where}.{key}")
         elif key != "_target_":
             OmegaConf.update(node, key, value)

@@ -69,7 +69,7 @@ class Folder:
             raise ConfigError(f"data.root={root}: there are {what}: to train, to validate and to test")
         x = torch.empty(len(paths), self.channels, self.size, self.size, dtype=torch.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes without holding Python up
-            for i, image in enumerate(pool.map(partial(_read, size=self.size, channels=self.channels), paths)):
+            for i, image in enumerate(pool.map(partial(read_image, size=self.size, channels=self.channels), paths)):
                 x[i] = torch.from_numpy(image)
                 if (i + 1) % 5000 == 0:
                     log.info("%d of %d images read from %s", i + 1, len(paths), root)
@@ -85,8 +85,12 @@ def _is_image(path: Path, root: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
-def _read(path: Path, size: int, channels: int) -> np.ndarray:
-    """An image (C, size, size) uint8."""
+def read_image(path: Path, size: int, channels: int) -> np.ndarray:
+    """An image file as (C, size, size) uint8, upright, its largest square in the middle resized.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(path, formats=list(FORMATS)) as image:

@@ -95,8 +95,9 @@ def sap(codes: np.ndarray, factors: np.ndarray, train: int | None = None, catego
     """How much better the best latent alone predicts a factor than the second best. Kumar et al. (2018),
     arXiv:1711.00848, section 3.
 
-    Predictions are linear: R^2 for factors with an order; for the others the balanced accuracy of a linear
-    support vector machine, so that chance is 1 / (number of values) and the gap no more than the rest.
+    Predictions are linear: R^2 for factors with an order; for the others the balanced accuracy of a linear support
+    vector machine (in place of the paper's thresholds, as in Locatello et al., 2019, who use it for all factors), so
+    that chance is 1 / (number of values) and the gap no more than the rest.
 
     >>> v = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 10)
     >>> sap(3.0 * v, v), sap(3.0 * v, v, categorical=[0, 1])

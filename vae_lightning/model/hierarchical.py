@@ -118,7 +118,7 @@ class Hierarchical(VAE):
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """x (B, C, H, W) -> q(z2 | x), or, bottom-up, q(z2 | z1) at the mode of q(z1 | x); batch (B,), event (D2,)."""
-        c = self._context(len(x), c)
+        c = self._context(x.shape[0], c)
         return self.infer(x if self.order == "top_down" else self.infer1(x, c).mode, c)
 
     @torch.no_grad()

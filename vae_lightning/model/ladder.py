@@ -126,7 +126,7 @@ class Ladder(VAE):
         h = x.flatten(1)
         for layer in self.up:
             h = layer(h)
-        return self.infer(h, self._context(len(x), c))
+        return self.infer(h, self._context(x.shape[0], c))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, c: Tensor | None = None) -> Tensor:

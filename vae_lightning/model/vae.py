@@ -92,11 +92,11 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """x (B, C, H, W) -> q(z | x), batch (B,), event (*latent)."""
-        return self.infer(x, self._context(len(x), c))
+        return self.infer(x, self._context(x.shape[0], c))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """z (B, *latent) -> p(x | z), batch (B,), event (C, H, W); its `mean` is the picture."""
-        return self.generate(z, self._context(len(z), c))
+        return self.generate(z, self._context(z.shape[0], c))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, c: Tensor | None = None) -> Tensor:

@@ -69,7 +69,7 @@ class Codebook(nn.Module):
         encoding = params.flatten(2).transpose(1, 2)  # (B, P, D)
         learn = self.training and torch.is_grad_enabled()
         left, sum_of_codes, indices = encoding, torch.zeros_like(encoding), []
-        codebook = commitment = encoding.new_zeros(len(encoding))
+        codebook = commitment = encoding.new_zeros(encoding.shape[0])
         for _ in range(self.levels):
             index = torch.cdist(left.detach(), self.codes.detach()).argmin(-1)
             code = self.codes[index]

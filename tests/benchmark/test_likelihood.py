@@ -1,0 +1,92 @@
+"""The test likelihood with 5000 importance samples, against pythae 0.1.2's `get_nll` with the same network. Run with
+
+    pip install -e ".[benchmark]"
+    python -m pytest -m benchmark -s tests/benchmark/test_likelihood.py
+
+Both get the same weights, and the same 1000 test images in portions that alternate, so that a machine that becomes slower
+or faster meanwhile cancels out. The last line of the table is the time of the two matrix products of the decoder alone.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vae_lightning.compose import compose
+from vae_lightning.train import prepare
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
+SAMPLES, IMAGES, PORTION = 5000, 1000, 50
+
+
+def test_nll_against_pythae(mnist: str, tmp_path: object) -> None:
+    pythae = pytest.importorskip("pythae.models", reason='pip install -e ".[benchmark]" brings pythae 0.1.2')
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    torch.set_default_dtype(torch.float32)
+    torch.distributions.Distribution.set_default_validate_args(False)
+    words = [f"data.root={mnist}", "data.limit=20000", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"]
+    run = prepare(*compose([*words, "logger=none", "accelerator=cpu"]), tmp_path)  # type: ignore[arg-type]
+    run.trainer.fit(run.lit, run.data)
+    ours = run.lit.model.eval()
+    encoder, decoder = ours.infer.encoder, ours.decoder
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = encoder
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            mean, log_variance = self.network(x, x.new_zeros(len(x), 0)).chunk(2, -1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = decoder
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.network(z, z.new_zeros(len(z), 0)).sigmoid())
+
+    settings = pythae.VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+    theirs = pythae.VAE(settings, Encoder(), Decoder()).eval()
+    x = run.data.test[0][:IMAGES] / 255
+    layers = [m for m in decoder.modules() if isinstance(m, nn.Linear)]
+    z = torch.randn(1000, 20)
+
+    def products(images: Tensor) -> None:
+        for _ in range(len(images) * SAMPLES // len(z)):
+            torch.mm(torch.mm(z, layers[0].weight.T), layers[1].weight.T)
+
+    runs: dict[str, Callable[[Tensor], object]] = {
+        "vae_lightning": lambda images: ours.log_prob(images, samples=SAMPLES).mean().item(),
+        "pythae 0.1.2": lambda images: theirs.get_nll(images, n_samples=SAMPLES, batch_size=100),
+        "matrix products alone": products,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    values: dict[str, list[object]] = {name: [] for name in runs}
+    with torch.no_grad():
+        for i, images in enumerate(x.split(PORTION)):
+            order = list(runs) if i % 2 else list(runs)[::-1]
+            for name in order:
+                start = time.perf_counter()
+                values[name].append(runs[name](images))
+                seconds[name].append(time.perf_counter() - start)
+    ratios = {name: np.divide(taken, seconds["vae_lightning"]) for name, taken in seconds.items()}
+    print(f"\nNLL, {SAMPLES} samples, {IMAGES} test images, portions of {PORTION}, {platform.processor()}, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
+    print("| | seconds per 1000 images | time against vae_lightning, median (quartiles) | nats |\n|---|---|---|---|")
+    for name, ratio in ratios.items():
+        low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75])
+        nats = "" if values[name][0] is None else f"{np.mean(values[name]):.2f}"  # type: ignore[arg-type]
+        print(f"| {name} | {sum(seconds[name]) * 1000 / IMAGES:.1f} | {middle:.2f} ({low:.2f}-{high:.2f}) | {nats} |")
+    assert np.mean(values["vae_lightning"]) == pytest.approx(np.mean(values["pythae 0.1.2"]), abs=0.1)  # type: ignore[arg-type]
+    assert statistics.median(ratios["pythae 0.1.2"]) >= 2

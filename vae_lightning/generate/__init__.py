@@ -1,0 +1,1 @@
+"""The command that makes images with a trained model."""
