@@ -21,8 +21,8 @@ from vae_lightning.compose import compose
 from vae_lightning.data.own import own_images
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.generate.generate import generate
-from vae_lightning.picture.variable import rates
 from vae_lightning.trained import Trained
+from vae_lightning.variable import rates
 from vae_lightning.walk import linear, spherical, traversal
 
 Generate = Callable[..., dict[str, Any]]

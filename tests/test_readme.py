@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +106,23 @@ def test_the_python_shown_runs(workplace: tuple[Path, dict[str, str]]) -> None:
     assert done.stdout.strip() == "torch.Size([64, 1, 28, 28]) torch.Size([64, 1, 28, 28]) torch.Size([64])", (
         done.stderr
     )
+
+
+def test_the_explorer_serves_its_page(workplace: tuple[Path, dict[str, str]]) -> None:
+    pytest.importorskip("gradio", reason='pip install "vae-lightning[app]" brings gradio')
+    cwd, env = workplace
+    (line,) = [line for line in COMMANDS if "explore" in line]
+    words = [*shlex.split(line), "port=null", "images=50"]
+    with subprocess.Popen(words, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = server.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+/", said)
+            assert url, said
+            assert "vae_lightning" in urllib.request.urlopen(url[0], timeout=60).read().decode()
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
 def test_tensorboard_serves_the_runs(workplace: tuple[Path, dict[str, str]]) -> None:

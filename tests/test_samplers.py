@@ -76,7 +76,7 @@ def two_modes() -> MixtureSameFamily:
 
 
 FITS: dict[str, Callable[[Tensor], Distribution]] = {
-    "mixture": lambda z: Mixture(components=3).fit(z),
+    "mixture": lambda z: Mixture(components=2).fit(z),
     "flow": lambda z: Flow(Fit(epochs=20, lr=0.01), kind="nsf", transforms=2, hidden=[32, 32]).fit(z),
     "two_stage": lambda z: TwoStage(Fit(epochs=40, lr=0.01, patience=20), hidden=[64, 64]).fit(z),
 }

@@ -3,8 +3,8 @@
     pip install -e ".[benchmark]"
     python -m pytest -m benchmark -s tests/benchmark/test_likelihood.py
 
-Both get the same weights, and the same 1000 test images in portions that alternate, so that a machine that becomes slower
-or faster meanwhile cancels out. The last line of the table is the time of the two matrix products of the decoder alone.
+Both get the same weights, and the same 1000 test images in portions that alternate, so that a machine that becomes
+slower or faster meanwhile cancels out. The last line of the table is the decoder's two matrix products alone.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from vae_lightning.errors import ConfigError
 from vae_lightning.generate.asked import Asked, Made
 from vae_lightning.picture.path import order
 from vae_lightning.picture.subject import Subject
-from vae_lightning.picture.variable import Variable
 from vae_lightning.schema import Count, NonNegativeInt, Positive
+from vae_lightning.variable import Variable
 from vae_lightning.walk import traversal
 
 IMAGES = 2000  # test images that the order of the variables and their spread are taken from

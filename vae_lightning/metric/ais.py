@@ -11,7 +11,7 @@ from vae_lightning.annealing import Density, anneal, sigmoidal
 from vae_lightning.importance import importance
 from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.model.vae import VAE
-from vae_lightning.needs import LIKELIHOOD, ONE_LATENT, Needs
+from vae_lightning.needs import LIKELIHOOD, ONE_LATENT, RATE, Needs
 from vae_lightning.schema import Count
 from vae_lightning.trained import Trained
 from vae_lightning.units import NATS
@@ -51,7 +51,7 @@ class AIS:
 
     def __call__(self, trained: Trained) -> dict[str, Value]:
         """nll of test images by AIS and by importance sampling, and its bounds for simulated images; in nats."""
-        refuse(trained, {**LIKELIHOOD, **ONE_LATENT, **REAL})
+        refuse(trained, {**RATE, **LIKELIHOOD, **ONE_LATENT, **REAL})
         model = trained.model.requires_grad_(False)
         x, _, c = trained.first("test", self.images)
         test, _ = self.forwards(model, x, c, "test images")

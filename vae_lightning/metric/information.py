@@ -14,6 +14,7 @@ from vae_lightning.schema import Count, Positive
 from vae_lightning.trace import Latent
 from vae_lightning.trained import Trained, centre
 from vae_lightning.units import NATS
+from vae_lightning.variable import rates
 
 PAIRS = 2**21  # numbers of a draw under the posteriors of other images, at a time
 
@@ -56,9 +57,9 @@ class Information:
             "mutual_information": Value(inside.mean().item(), NATS, _error(inside), f"I(x; z), n = {n} images{full}"),
             "aggregate_kl": Value((rate - inside).mean().item(), NATS, _error(rate - inside), "KL(q(z) || p(z))"),
         }
-        rates = dimension_rates(q, p)
-        if rates is not None:
-            each = rates.mean(0).topk(min(self.dimensions, rates.shape[1]))
+        each_rate = rates(q, p)
+        if each_rate is not None:
+            each = each_rate.mean(0).topk(min(self.dimensions, each_rate.shape[1]))
             shown = zip(each.indices.tolist(), each.values.tolist(), strict=True)
             values |= {f"rate_of_z{i}": Value(value, NATS) for i, value in shown}
         return values
@@ -82,17 +83,6 @@ def mutual_information(q: Distribution, z: Tensor) -> Tensor:
 def active_units(mean: Tensor, least: float) -> int:
     """How many of the numbers in `mean` (N, *latent) vary by more than `least` over the images."""
     return int((mean.flatten(1).var(0) > least).sum())
-
-
-def dimension_rates(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q_d || p_d) in nats for each dimension, (B, D); None where q or p does not consist of independent numbers."""
-    bases = [getattr(each, "base_dist", None) for each in (q, p)]
-    if any(base is None or base.event_shape for base in bases):
-        return None
-    try:
-        return torch.distributions.kl_divergence(*bases).flatten(1)  # type: ignore[arg-type]
-    except NotImplementedError:
-        return None
 
 
 def _collapse(units: int, d: int) -> str:

@@ -12,7 +12,7 @@ from torch.distributions import Independent
 from vae_lightning.picture.canvas import Sheet, room
 from vae_lightning.picture.grid import tile
 from vae_lightning.picture.subject import Subject
-from vae_lightning.picture.variable import Variable
+from vae_lightning.variable import Variable
 from vae_lightning.walk import linear, spherical, traversal
 
 REACH = 2.5  # standard deviations of the aggregate posterior, to each side

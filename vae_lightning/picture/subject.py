@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.model.vae import VAE
-from vae_lightning.picture.variable import Variable, rates, variables
 from vae_lightning.trained import centre
+from vae_lightning.variable import Variable, rates, variables
 
 CHUNK = 250  # images that are encoded at once
 

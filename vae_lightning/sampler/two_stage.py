@@ -16,6 +16,8 @@ from vae_lightning.sampler.standard import standard
 from vae_lightning.schema import Count
 from vae_lightning.trained import Trained
 
+START = 0.3  # of sigma, in standard deviations of z; from 1, where noise explains everything, it never learns to use u
+
 
 class SecondStage(Distribution):
     """z = mean + std * v with v ~ p(v | u), u ~ N(0, I) from a VAE of vectors v (1, 1, D); without a density."""
@@ -48,7 +50,7 @@ class TwoStage:
         images: training images whose latents it is fitted to; null: all.
     """
 
-    def __init__(self, training: Fit, hidden: list[Count] = [512, 512], images: Count | None = 20_000) -> None:  # noqa: B006
+    def __init__(self, training: Fit, hidden: list[Count] = [256, 256], images: Count | None = 20_000) -> None:  # noqa: B006
         self.training, self.hidden, self.images = training, hidden, images
 
     def __call__(self, trained: Trained, c: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class TwoStage:
         """Latents (N, D) -> a distribution, event (D,), by the bound of a VAE."""
         mean, std = standard(z)
         size = [f"model.latent_dim={z.shape[1]}", f"model.hidden={list(self.hidden)}"]
-        normal = ["likelihood=normal", "likelihood.scale=learned", "likelihood.sigma=1"]
+        normal = ["likelihood=normal", "likelihood.scale=learned", f"likelihood.sigma={START}"]
         config, _ = compose(["model=mlp", "posterior=normal", "prior=normal", *size, *normal])
         vae = build_model(config, shape=(1, 1, z.shape[1]), n_context=0).to(z)
 
