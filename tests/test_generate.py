@@ -117,9 +117,11 @@ def test_samples_are_decoded_draws_of_the_prior(run: Runs, made: Generate) -> No
 def test_the_same_seed_makes_the_same_bytes(sampler: str, made: Generate) -> None:
     quick = {"mixture": ["sampler.components=2"], "prior": []}
     how = [f"sampler={sampler}", *quick.get(sampler, ["sampler.training.epochs=1"])]
-    (first, again, other) = [made("normal", "n=4", *how, f"seed={seed}")["path"].read_bytes() for seed in (1, 1, 2)]
-    assert first == again
-    assert first != other
+    first = made("normal", "n=4", *how, "seed=1")
+    written = first["path"].read_bytes()
+    assert made("normal", "n=4", *how, "seed=1")["path"].read_bytes() == written
+    other = made("normal", "n=4", *how, "seed=2")  # its bytes differ anyway: the seed is among the settings
+    assert not torch.isclose(first["z"], other["z"]).any()
 
 
 def test_drawn_pixels_are_black_or_white_and_as_often_as_their_mean_says(made: Generate) -> None:

@@ -199,8 +199,10 @@ def _equal_elbo(axes: Axes) -> None:
         axes.axline(
             (left, total - left), slope=-1, color="#808080", linewidth=0.8, alpha=0.7, linestyle=(0, (2, 3)), zorder=0
         )
-        x = max(left + 0.015 * (right - left), total - top + 0.05 * (top - bottom))
-        if x < right - 0.15 * (right - left) and total - x > bottom + 0.05 * (top - bottom):
+        x = left + 0.015 * (right - left)
+        if total - x > top - 0.02 * (top - bottom):  # it enters from above, where points lie: told on the right
+            x = right - 0.12 * (right - left)
+        if bottom + 0.05 * (top - bottom) < total - x < top - 0.02 * (top - bottom):
             text = axes.text(x, total - x, f"ELBO {-total:g}".replace("-", "−"), size="x-small", alpha=0.75)
             text.set(rotation=-45, rotation_mode="anchor", transform_rotates_text=True, va="bottom", clip_on=True)
     axes.set(xlim=(left, right), ylim=(bottom, top))
