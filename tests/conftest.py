@@ -136,12 +136,11 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _exact() -> Iterator[None]:
     """float64, argument validation and a known seed for each test."""
-    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     Distribution.set_default_validate_args(True)
     torch.manual_seed(0)
     yield
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(torch.float32)  # also where a fixture of the module has changed it
 
 
 @pytest.fixture(scope="session")
