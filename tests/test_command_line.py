@@ -10,6 +10,7 @@ import pytest
 from conftest import COMPANIONS, command, names, options
 
 from vae_lightning.check import nodes, problems, read
+from vae_lightning.command import start
 from vae_lightning.command_line import check
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
@@ -224,22 +225,56 @@ def test_every_option_says_what_it_is(path: Path) -> None:
     assert any(line.startswith("# ") and line.endswith(".") for line in lines[:4])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["loss.bta=4"]], ids=" ".join)
-def test_nothing_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
+LIGHT = [["vae_lightning", *words] for words in (["--help"], ["--cfg", "job"], ["loss.bta=4"])]
+COMMANDS = sorted({path.stem for path in CONF.glob("*.yaml")} - {"config", "command"})
+LIGHT += [[f"vae_lightning.{name}", "--help"] for name in COMMANDS]
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_nothing_heavy_is_imported(words: list[str], tmp_path: Path) -> None:
     code = f"""
-import sys
-sys.argv = ["vae_lightning", *{arguments}]
-from vae_lightning.__main__ import main
+import runpy, sys
+sys.argv = {words}
 try:
-    main()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 except SystemExit:
     pass
-heavy = {{"torch", "lightning", "torchvision", "sklearn", "matplotlib", "numpy"}} & set(sys.modules)
+heavy = {{"torch", "lightning", "torchvision", "sklearn", "matplotlib", "numpy", "gradio"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "said"),
+    [
+        ("evaluate", "", "run: say run=…: a text, or a list of at least one item, each a text"),
+        ("evaluate", "nowhere", "nowhere: there is no such file or folder"),
+        ("evaluate", "run=x metric=liklihood", "metric=liklihood: no such option; did you mean likelihood?"),
+        ("evaluate", "run=x samples=0", "samples: must be a whole number >= 1, not 0"),
+        (
+            "evaluate",
+            "run=x -m",
+            "-m: vae_lightning.evaluate trains nothing and has no sweeps; name several folders instead",
+        ),
+        ("generate", "run=x sampler=mixtur", "sampler=mixtur: no such option; did you mean mixture?"),
+        ("generate", "run=x what=sample", "what=sample: no such option; did you mean samples?"),
+        ("report", "", "runs: say runs=…"),
+        ("export", "run=x push=3", "push: must be a text, or null, not 3"),
+        ("explore", "run=x port=no", "port: must be a whole number >= 1, or null, not 'no'"),
+    ],
+)
+def test_mistakes_of_other_commands(
+    command: str, line: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [command, *line.split()])
+    with pytest.raises(SystemExit) as end:
+        start(command, "runs" if command == "report" else "run")
+    assert end.value.code == 2
+    assert f"vae_lightning.{command}: one problem, nothing was run\n  {said}" in capsys.readouterr().err
 
 
 def test_a_mistake_costs_two_and_leaves_nothing(tmp_path: Path) -> None:

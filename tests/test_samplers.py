@@ -23,7 +23,7 @@ from vae_lightning.sampler.flow import Flow
 from vae_lightning.sampler.mixture import Mixture
 from vae_lightning.sampler.prior import Prior
 from vae_lightning.sampler.sampler import by_label
-from vae_lightning.sampler.two_stage import TwoStage
+from vae_lightning.sampler.two_stage import SecondStage, TwoStage
 from vae_lightning.trained import Trained
 
 DIGITS = ["data=digits", "data.source.size=8", "data.binarize=threshold"]
@@ -124,6 +124,30 @@ def test_the_density_of_a_flow_integrates_to_one(fitted: Callable[[str], Distrib
     grid = torch.cartesian_prod(x, y)
     mass = fitted("flow").log_prob(grid).exp().sum() * (x[1] - x[0]) * (y[1] - y[0])
     assert mass == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_second_stage_draws_with_the_noise_of_its_likelihood() -> None:
+    config, _ = compose(["model.latent_dim=2", "model.hidden=[8]", "likelihood=normal", "likelihood.sigma=3"])
+    vae, mean, std = (
+        build_model(config, shape=(1, 1, 2), n_context=0),
+        torch.tensor([5.0, -1.0]),
+        torch.tensor([2.0, 9]),
+    )
+    drawn, u = SecondStage(vae, mean, std).sample((40_000,)), torch.randn(40_000, 2)
+    with torch.no_grad():
+        v = vae.decode(u).mean.flatten(1)
+    torch.testing.assert_close((drawn.mean(0) - mean) / std, v.mean(0), rtol=0, atol=0.06)
+    torch.testing.assert_close(drawn.var(0) / std**2, v.var(0) + 9, rtol=0.03, atol=0)
+
+
+def test_a_second_stage_uses_its_latents() -> None:
+    torch.manual_seed(0)
+    centres = 1.2 * torch.randn(6, 8)
+    z = centres[torch.randint(6, (2000,))] + 0.7 * torch.randn(2000, 8)
+    normal = MultivariateNormal(z.mean(0), z.T.cov()).sample((4000,))  # all that is left if u says nothing
+    drawn = TwoStage(Fit(epochs=15, lr=0.005, patience=15), hidden=[64, 64]).fit(z).sample((4000,))
+    near = [torch.cdist(some, centres).amin(1).mean() for some in (z, drawn, normal)]
+    assert near[1] - near[0] < near[2] - near[1]
 
 
 def test_a_fit_keeps_the_weights_that_explain_held_out_data_best() -> None:
