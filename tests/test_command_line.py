@@ -257,7 +257,7 @@ assert not heavy, heavy
         (
             "evaluate",
             "run=x -m",
-            "-m: vae_lightning.evaluate trains nothing and has no sweeps; name several folders instead",
+            "-m: vae_lightning.evaluate trains nothing and has no sweeps",
         ),
         ("generate", "run=x sampler=mixtur", "sampler=mixtur: no such option; did you mean mixture?"),
         ("generate", "run=x what=sample", "what=sample: no such option; did you mean samples?"),
