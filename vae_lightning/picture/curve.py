@@ -63,7 +63,7 @@ def rates(history: Sequence[Measured]) -> Figure | None:
         end.bar(rank, last.rates[i], color=color, hatch=hatch, label=label)
     time.set(title="Over time", xlabel="optimiser steps", ylabel="KL(q || p) of one variable, nats per image")
     if len(ranked) <= BARS:
-        end.set_xticks(range(len(ranked)), [str(i) for i in ranked], rotation=90 * (len(ranked) > 20))
+        end.set_xticks(range(len(ranked)), [str(i) for i in ranked], rotation=90 * (len(ranked) > 12))
     end.set(
         title=f"At the end: {sum(last.rates):.1f} nats in all",
         xlabel="index of the variable, by KL",
