@@ -49,9 +49,7 @@ def _portion(model: Any, x: Tensor, c: Tensor, n: int) -> tuple[Tensor, Tensor, 
     """Logarithms of the sums of w and of w^2, and sums of log w and of the distortion, over n samples; (B,) each."""
     trace = model(x, c, n)
     log_likelihood = trace.log_likelihood()
-    log_w = log_likelihood
-    for latent in trace.latents:
-        log_w = log_w - latent.log_ratio()
+    log_w = trace.log_weight(log_likelihood)
     first, second = trace.log_mean_exp(log_w)[0], trace.log_mean_exp(2 * log_w)[0]
     size = math.log(n)
     return first + size, second + size, trace.expect(log_w) * n, -trace.expect(log_likelihood) * n

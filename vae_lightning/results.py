@@ -44,8 +44,31 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
 
 
-def write(results: dict[str, Any], path: Path) -> None:
+def read(path: Path, again: str) -> dict[str, Any]:
+    """What `write` has written; empty if there is no such file.
+
+    Args:
+        path: of the file.
+        again: the word for making it anew, for the error.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, and {again} again") from error
+
+
+def write(results: dict[str, Any], path: Path, told: str = "test") -> None:
     """The results as JSON, all at once or not at all.
+
+    Args:
+        results: plain values.
+        path: of the file.
+        told: the part that an error shows.
 
     Raises:
         UserError: a number is not finite.
@@ -53,7 +76,7 @@ def write(results: dict[str, Any], path: Path) -> None:
     try:
         text = json.dumps(results, indent=2, allow_nan=False)
     except ValueError as error:
-        raise UserError(f"{path}: a result is not finite, nothing was written: {results['test']}") from error
+        raise UserError(f"{path}: a result is not finite, nothing was written: {results[told]}") from error
     with replaced(path) as file:
         file.write(text + "\n")
 

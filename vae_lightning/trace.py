@@ -96,9 +96,13 @@ class Trace:
         """log p(x | z), in nats, shape (S, B)."""
         return self.px.log_prob(self.x)
 
-    def log_weight(self) -> Tensor:
-        """log p(x, z) - log q(z | x), in nats, shape (S, B)."""
-        log_w = self.log_likelihood()
+    def log_weight(self, log_likelihood: Tensor | None = None) -> Tensor:
+        """log p(x, z) - log q(z | x), in nats, shape (S, B).
+
+        Args:
+            log_likelihood: if it is known already.
+        """
+        log_w = self.log_likelihood() if log_likelihood is None else log_likelihood
         for latent in self.latents:
             log_w = log_w - latent.log_ratio()
         return log_w
@@ -142,3 +146,8 @@ def draw(q: Distribution, samples: int) -> tuple[Tensor, Tensor | None]:
 def draw_plain(q: Distribution, shape: tuple[int, ...] = ()) -> Tensor:
     """Draws (*shape, *batch, *event) that all count alike: with a gradient where one is asked for, else exact."""
     return q.rsample(shape) if torch.is_grad_enabled() else q.sample(torch.Size(shape))
+
+
+def drawn(p: Distribution, n: int, lead: tuple[int, ...] = ()) -> Tensor:
+    """Draws of a prior, (*lead, n, *latent): one for each image, if it has a batch of n, else n of the same."""
+    return p.sample(torch.Size(lead if p.batch_shape else (*lead, n)))

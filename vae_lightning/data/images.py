@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.data.loader import MemoryLoader
-from vae_lightning.data.pixels import binary, padded
+from vae_lightning.data.pixels import binary, once, padded
 from vae_lightning.data.split import keep_labels, part
 from vae_lightning.errors import ConfigError
 from vae_lightning.schema import Binarize, Count, Fraction, NonNegativeInt
@@ -100,11 +100,11 @@ class Images(L.LightningDataModule):
         train, val, test = order[n_val:][:limit], order[:n_val][:limit], slice(None, limit)
         if labelled is not None and labelled > len(train):
             raise ConfigError(f"data.labelled={labelled}: there are {len(train)} training images")
-        once: Binarize = "static" if binarize == "dynamic" else binarize
+        fixed = once(binarize)
         y_train = y[train] if labelled is None else keep_labels(y[train], labelled)
         self.train = (binary(x[train], binarize, noise.TRAIN), y_train)
-        self.val = (binary(x[val], once, noise.VAL), y[val])
-        self.test = (binary(padded(raw.test[0], pad)[test], once, noise.TEST), raw.test[1][test])
+        self.val = (binary(x[val], fixed, noise.VAL), y[val])
+        self.test = (binary(padded(raw.test[0], pad)[test], fixed, noise.TEST), raw.test[1][test])
         self.factors: dict[str, Tensor] | None = None
         if raw.factors is not None:
             known, known_test = raw.factors

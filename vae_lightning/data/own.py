@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.data.folder import read_image
-from vae_lightning.data.pixels import binary
+from vae_lightning.data.pixels import binary, once
 from vae_lightning.errors import ConfigError
 from vae_lightning.schema import Binarize
 
@@ -35,4 +35,4 @@ def own_images(files: Sequence[str], shape: tuple[int, ...], binarize: Binarize,
     if lost := [str(path) for path in paths if not path.is_file()]:
         raise ConfigError(f"files: {', '.join(lost)}: there is no such file")
     x = torch.stack([torch.from_numpy(read_image(path, height, channels)) for path in paths])
-    return binary(255 - x if invert else x, "static" if binarize == "dynamic" else binarize, noise.TEST)
+    return binary(255 - x if invert else x, once(binarize), noise.TEST)

@@ -27,6 +27,15 @@ def binary(x: Tensor, how: Binarize, stream: int) -> Tensor:
     return x
 
 
+def once(how: Binarize) -> Binarize:
+    """The same, with what is drawn anew at every presentation drawn a single time.
+
+    >>> once("dynamic"), once("threshold")
+    ('static', 'threshold')
+    """
+    return "static" if how == "dynamic" else how
+
+
 def padded(x: Tensor, size: int | None) -> Tensor:
     """Images (..., H, W) in the middle of `size` x `size` zeros.
 

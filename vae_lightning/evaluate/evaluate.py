@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch.distributions import Distribution
 
-from vae_lightning.atomic import replaced
+from vae_lightning import results
 from vae_lightning.build import make
-from vae_lightning.errors import UserError
 from vae_lightning.metric.value import Metric, NotApplicable
-from vae_lightning.results import versions
 from vae_lightning.resume import run_folders
 from vae_lightning.schema import Count, NonNegativeInt
 from vae_lightning.trained import Trained
@@ -67,7 +64,7 @@ def judge(trained: Trained, metrics: dict[str, tuple[Any, dict[str, Any]]], seed
     """What metrics, each with its configuration, say of a run; written to `evaluate.json`, beside what was there."""
     path = trained.folder / "evaluate.json"
     findings = read(trained.folder)
-    findings |= {"checkpoint": trained.checkpoint.name, "versions": versions(), "device": str(trained.device)}
+    findings |= {"checkpoint": trained.checkpoint.name, "versions": results.versions(), "device": str(trained.device)}
     for name, (metric, node) in metrics.items():
         torch.manual_seed(seed)  # what one metric draws does not depend on the others
         start = time.perf_counter()
@@ -80,7 +77,7 @@ def judge(trained: Trained, metrics: dict[str, tuple[Any, dict[str, Any]]], seed
             entry["skipped"] = str(reason)
         entry["seconds"] = round(time.perf_counter() - start, 2)
         findings.setdefault("metrics", {})[name] = entry
-        _write(findings, path)
+        results.write(findings, path, "metrics")
     return findings
 
 
@@ -96,22 +93,7 @@ def read(folder: Path) -> Findings:
     Raises:
         UserError: it is damaged.
     """
-    path = folder / "evaluate.json"
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, and evaluate again") from error
-
-
-def _write(findings: Findings, path: Path) -> None:
-    try:
-        text = json.dumps(findings, indent=2, allow_nan=False)
-    except ValueError as error:
-        raise UserError(f"{path}: a value is not finite, nothing was written: {findings['metrics']}") from error
-    with replaced(path) as file:
-        file.write(text + "\n")
+    return results.read(folder / "evaluate.json", "evaluate")
 
 
 def show(findings: Findings, folder: Path) -> None:

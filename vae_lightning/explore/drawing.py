@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vae_lightning import noise
-from vae_lightning.data.pixels import binary, scaled
+from vae_lightning.data.pixels import binary, once, scaled
 from vae_lightning.schema import Binarize
 
 LOOKED_AT = 2000  # training images
@@ -80,8 +80,8 @@ class Habit:
             x = _resized(x[:, top : top + side, left : left + side], h, w)
         if self.centre is not None and x.max() > 0:
             x = _moved(x, self.centre)
-        how: Binarize = "static" if self.binarize == "dynamic" else self.binarize
-        return scaled(binary((x.clamp(0, 1) * 255).round().to(torch.uint8).unsqueeze(0), how, noise.TEST))
+        pixels = (x.clamp(0, 1) * 255).round().to(torch.uint8).unsqueeze(0)
+        return scaled(binary(pixels, once(self.binarize), noise.TEST))
 
     def _figure(self, x: Tensor) -> Tensor:
         """What is drawn, as large as figures of the data, in the middle of an image of their size."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,16 +11,16 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vae_lightning.atomic import replaced
-from vae_lightning.errors import UserError
 from vae_lightning.evaluate.evaluate import formatted, read
 from vae_lightning.export.onnx import Part
 from vae_lightning.results import DIGITS, UNITS, versions
+from vae_lightning.results import read as read_json
 from vae_lightning.trained import Trained
 
 NAME = "README.md"
 PICTURES = {
     "samples.png": "Samples: E[x | z] with z from the prior",
-    "reconstructions.png": "Test images (left of each pair) and their reconstructions",
+    "reconstructions.png": "Test images, and below each its reconstruction",
 }
 Rows = list[tuple[str, str, str, str]]  # name, value, unit, note
 
@@ -94,13 +93,7 @@ def _metric(key: str, value: float, unit: str, where: str = "") -> dict[str, Any
 
 def _results(trained: Trained) -> dict[str, Any]:
     """What results.json says of this checkpoint."""
-    path = trained.folder / "results.json"
-    if not path.is_file():
-        return {}
-    try:
-        results = dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, and export again") from error
+    results = read_json(trained.folder / "results.json", "export")
     return results if Path(results.get("best_checkpoint", "")).name == trained.checkpoint.name else {}
 
 

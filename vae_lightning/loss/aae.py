@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from vae_lightning.loss.critic import dense_critic, group, tell_apart
 from vae_lightning.loss.elbo import parts
-from vae_lightning.loss.mmd import drawn
 from vae_lightning.needs import FIXED_PRIOR, ONE_LATENT, PLAIN_DRAWS, REAL_OR_SPHERE
 from vae_lightning.schema import Count, Fraction, NonNegative, Positive
-from vae_lightning.trace import Trace, constant
+from vae_lightning.trace import Trace, constant, drawn
 
 NEEDS = {**ONE_LATENT, **PLAIN_DRAWS, **REAL_OR_SPHERE, **FIXED_PRIOR}
 

@@ -6,12 +6,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import ONE_LATENT, PLAIN_DRAWS, RATE, REAL_OR_SPHERE
 from vae_lightning.schema import NonNegative
-from vae_lightning.trace import Trace
+from vae_lightning.trace import Trace, drawn
 
 NEEDS = {**RATE, **ONE_LATENT, **PLAIN_DRAWS, **REAL_OR_SPHERE}
 Kernel = Literal["rbf", "imq"]
@@ -38,11 +37,6 @@ def mmd(a: Tensor, b: Tensor, kind: Kernel) -> Tensor:
         return 0 * a.sum()
     within = sum((k.sum() - k.diagonal().sum()) / (n * (n - 1)) for k in (kernel(a, a, kind), kernel(b, b, kind)))
     return within - 2 * kernel(a, b, kind).mean()
-
-
-def drawn(p: Distribution, n: int) -> Tensor:
-    """n draws of a prior, one for each image if it has a batch, (n, D)."""
-    return p.sample(torch.Size() if p.batch_shape else torch.Size((n,)))
 
 
 class MMD(nn.Module):

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from vae_lightning.loss.critic import group
 from vae_lightning.loss.elbo import parts
-from vae_lightning.loss.mmd import drawn
 from vae_lightning.model.vae import VAE
 from vae_lightning.needs import ONE_LATENT, PIXELS, PLAIN_DRAWS, RATE
 from vae_lightning.schema import Count, Fraction, NonNegative, Positive
-from vae_lightning.trace import constant
+from vae_lightning.trace import constant, drawn
 
 NEEDS = {**RATE, **ONE_LATENT, **PLAIN_DRAWS, **PIXELS}
 

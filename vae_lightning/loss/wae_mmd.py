@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vae_lightning.loss.elbo import parts
-from vae_lightning.loss.mmd import Kernel, drawn, mmd
+from vae_lightning.loss.mmd import Kernel, mmd
 from vae_lightning.needs import FIXED_PRIOR, ONE_LATENT, PLAIN_DRAWS, REAL_OR_SPHERE
 from vae_lightning.schema import NonNegative
-from vae_lightning.trace import Trace
+from vae_lightning.trace import Trace, drawn
 
 NEEDS = {**ONE_LATENT, **PLAIN_DRAWS, **REAL_OR_SPHERE, **FIXED_PRIOR}
 

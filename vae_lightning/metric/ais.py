@@ -13,6 +13,7 @@ from vae_lightning.metric.value import Names, Value, refuse
 from vae_lightning.model.vae import VAE
 from vae_lightning.needs import LIKELIHOOD, ONE_LATENT, RATE, Needs
 from vae_lightning.schema import Count
+from vae_lightning.trace import constant, drawn
 from vae_lightning.trained import Trained
 from vae_lightning.units import NATS
 
@@ -52,7 +53,11 @@ class AIS:
     def __call__(self, trained: Trained) -> dict[str, Value]:
         """nll of test images by AIS and by importance sampling, and its bounds for simulated images; in nats."""
         refuse(trained, {**RATE, **LIKELIHOOD, **ONE_LATENT, **REAL})
-        model = trained.model.requires_grad_(False)
+        with constant(trained.model):
+            return self._judge(trained)
+
+    def _judge(self, trained: Trained) -> dict[str, Value]:
+        model = trained.model
         x, _, c = trained.first("test", self.images)
         test, _ = self.forwards(model, x, c, "test images")
         weighed = importance(model, x, c, self.samples)
@@ -78,7 +83,7 @@ class AIS:
         density, p = _density(model, x, c), model.prior(c)
         betas, steps = sigmoidal(self.temperatures).to(x.device), None
         for name in ("lengths of steps for", "on"):
-            z = p.sample((self.chains, *(() if p.batch_shape else x.shape[:1])))
+            z = drawn(p, len(x), (self.chains,))
             log_w, steps, _ = anneal(density, z, betas, self.leapfrog, steps, what=f"AIS: {name} {what}")
         assert steps is not None
         return log_w, steps
@@ -97,8 +102,7 @@ def _density(model: VAE, x: Tensor, c: Tensor) -> Density:
 @torch.no_grad()
 def simulate(model: VAE, c: Tensor) -> tuple[Tensor, Tensor]:
     """z of p(z), (B, D), and x of p(x | z), (B, C, H, W)."""
-    p = model.prior(c)
-    z = p.sample(() if p.batch_shape else c.shape[:1])
+    z = drawn(model.prior(c), len(c))
     return z, model.generate(z, c).sample()
 
 

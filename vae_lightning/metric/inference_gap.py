@@ -13,7 +13,7 @@ from vae_lightning.model.vae import VAE
 from vae_lightning.needs import BOUND, ONE_LATENT
 from vae_lightning.progress import track
 from vae_lightning.schema import Count, Positive
-from vae_lightning.trace import Latent, Trace, draw
+from vae_lightning.trace import Latent, Trace, constant, draw
 from vae_lightning.trained import Trained
 from vae_lightning.units import NATS
 
@@ -44,9 +44,10 @@ class InferenceGap:
         """approximation_gap and amortisation_gap, in nats per image."""
         refuse(trained, {**BOUND, **ONE_LATENT})
         x, _, c = trained.first("test", self.images)
-        model = trained.model.requires_grad_(False)
-        free, params = Free(model), model.infer.encoder(x, c).detach()
-        params = self._best(free, x, c, params.requires_grad_()).detach()
+        model = trained.model
+        with constant(model):
+            free, params = Free(model), model.infer.encoder(x, c).detach()
+            params = self._best(free, x, c, params.requires_grad_()).detach()
         own = importance(model, x, c, self.samples)
         ideal = importance(free, x, torch.cat([c, params.flatten(1)], 1), self.samples)
         exact = torch.maximum(own.log_prob, ideal.log_prob)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_lightning.importance import importance
-from vae_lightning.trace import Latent, Trace, constant, draw
+from vae_lightning.trace import Latent, Trace, constant, draw, drawn
 
 
 def at_least_float32(params: Tensor) -> Tensor:
@@ -107,8 +107,7 @@ class VAE(nn.Module):
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """E[x | z] for n draws of z from this model's own prior, (n, C, H, W)."""
         c = self._context(n, c)
-        p = self.prior(c)
-        return self.generate(p.sample((n,) if p.batch_shape == () else ()), c).mean
+        return self.generate(drawn(self.prior(c), n), c).mean
 
     def log_prob(self, x: Tensor, c: Tensor | None = None, samples: int = 100, chunk: int | None = None) -> Tensor:
         """An estimate of log p(x) in nats, shape (B,), by importance sampling with `samples` draws, `chunk` at a time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vae_lightning.trace import drawn
 from vae_lightning.trained import Trained
 
 
@@ -14,5 +15,4 @@ class Prior:
     @torch.no_grad()
     def __call__(self, trained: Trained, c: Tensor) -> Tensor:
         """Contexts (n, n_context) -> z (n, *latent)."""
-        p = trained.model.prior(c)
-        return p.sample((len(c),) if p.batch_shape == () else ())
+        return drawn(trained.model.prior(c), len(c))
