@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -179,14 +180,12 @@ def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-def command(*arguments: str, cwd: Path, data: str | None = None, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m vae_lightning` as a user would."""
-    env = {**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
-    if data is not None:
-        env["VAE_LIGHTNING_DATA"] = data
-    return subprocess.run(
-        [sys.executable, "-m", "vae_lightning", *arguments], cwd=cwd, env=env, capture_output=True, text=True, **kwargs
-    )
+def command(
+    *arguments: str, cwd: Path, data: str | None = None, timeout: float | None = 300, anew: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m vae_lightning` as a user would, forked or with an interpreter of its own: see `forked.run`."""
+    env = forked.environment() if data is None else forked.environment(VAE_LIGHTNING_DATA=data)
+    return forked.run([sys.executable, "-m", "vae_lightning", *arguments], cwd, env, timeout, anew)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

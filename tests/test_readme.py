@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import forked
 import pytest
 import tables
 import torch
@@ -43,7 +43,7 @@ COMMANDS = [line for line in COMMANDS if line and line not in SETUP]
 def workplace(tmp_path_factory: pytest.TempPathFactory, mnist: str) -> tuple[Path, dict[str, str]]:
     """A folder with the run that the README goes on with, and the variant that it adds."""
     cwd = tmp_path_factory.mktemp("readme")
-    env = {**os.environ, "VAE_LIGHTNING_DATA": mnist, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+    env = forked.environment(VAE_LIGHTNING_DATA=mnist)
     (cwd / "bin").mkdir()
     (cwd / "bin" / "python").symlink_to(sys.executable)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
@@ -60,7 +60,7 @@ def test_a_command_that_does_not_train_does_what_it_says(line: str, workplace: t
     cwd, env = workplace
     quick, said = COMMAND[re.search(r"vae_lightning\.(\w+)", line)[1]]  # type: ignore[index]
     words = [w for w in shlex.split(line) if w.partition("=")[0] not in {q.partition("=")[0] for q in quick}]
-    done = subprocess.run([*words, *quick], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    done = forked.run([*words, *quick], cwd, env, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert said in done.stdout
 
@@ -79,7 +79,7 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
         words = [w.replace("trainer.max_epochs=40", "trainer.max_epochs=2") for w in words]
     if " -m " in line.split("vae_lightning", 1)[1]:
         quick[0] = "data.limit=50"
-    done = subprocess.run([*words, *quick], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    done = forked.run([*words, *quick], cwd, env, timeout=300, anew=bool(variables) or len(words) == 3)
     said = done.stdout + done.stderr
     if "gpu" in line and not torch.cuda.is_available():
         assert done.returncode == 2
@@ -94,7 +94,7 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
 def test_the_mistakes_shown_are_told_so(shown: str, workplace: tuple[Path, dict[str, str]]) -> None:
     cwd, env = workplace
     command, *words = shown.strip().splitlines()
-    done = subprocess.run(shlex.split(command)[1:], cwd=cwd, env=env, capture_output=True, text=True)
+    done = forked.run(shlex.split(command)[1:], cwd, env, timeout=300)
     assert done.returncode == 2
     assert done.stderr.splitlines() == words
 
