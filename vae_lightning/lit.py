@@ -16,6 +16,7 @@ from vae_lightning.anneal import Anneal
 from vae_lightning.context import one_hot
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
+from vae_lightning.gather import over
 from vae_lightning.meter import Meter
 from vae_lightning.model.vae import VAE
 from vae_lightning.scheduler import Scheduler
@@ -71,7 +72,7 @@ class LitVAE(L.LightningModule):
             values = self._minibatch(batch, optimizer)
             images += batch.size
         name, shown = "loss", values["loss"]
-        if self._bounds(values):
+        if self.bounds(values):
             name, shown = "elbo", -(values["distortion"] + values["rate"])
         self.log(name, shown.detach(), prog_bar=True, logger=False, batch_size=1)
         return {"images": images}
@@ -95,7 +96,8 @@ class LitVAE(L.LightningModule):
 
     def _values(self, batch: Minibatch) -> dict[str, Tensor]:
         """The loss and its terms, in nats per image."""
-        loss, terms = self.loss(self.model, batch.x, self.context(batch.y))
+        with over(batch.total):
+            loss, terms = self.loss(self.model, batch.x, self.context(batch.y))
         return {"loss": loss, **terms}
 
     def context(self, y: Tensor) -> Tensor:
@@ -182,12 +184,12 @@ class LitVAE(L.LightningModule):
     # ---- shared -----------------------------------------------------------------------------------------------------
     def _means(self) -> dict[str, float]:
         means = self.meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
-        if self._bounds(means):  # the bound itself, whatever the loss weighs
+        if self.bounds(means):  # the bound itself, whatever the loss weighs
             means["elbo"] = -(means["distortion"] + means["rate"])
             means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.shape) / math.log(2)
         return means
 
-    def _bounds(self, values: Mapping[str, Any]) -> bool:
+    def bounds(self, values: Mapping[str, Any]) -> bool:
         """Whether these terms are those of a bound on log p(x): not with an energy, not without a rate."""
         return self.model.likelihood.density and {"distortion", "rate"} <= values.keys()
 
@@ -214,6 +216,8 @@ class LitVAE(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vae_lightning"] = self.record
         checkpoint["meter"] = self.meter.state_dict()
+        metrics = self.trainer.callback_metrics.items()
+        checkpoint["val"] = {k.removeprefix("val/"): float(v) for k, v in metrics if k.startswith("val/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.meter.load_state_dict(checkpoint["meter"])

@@ -100,7 +100,7 @@ class FromDataLoader:
     def __iter__(self):
         for i, (grey, y) in enumerate(self.loader):
             x = (torch.rand_like(grey) < grey).float()
-            yield [Minibatch(x, y, i, i / len(self.loader), len(x), 1.0, True)]
+            yield [Minibatch(x, y, i, i / len(self.loader), len(x), 1.0, True, len(x))]
 
 
 def measure(folder: Path, root: str, batch_size: int, loader: FromDataLoader | None, epochs: int) -> BetweenBareEpochs:

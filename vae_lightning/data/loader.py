@@ -23,6 +23,7 @@ class Minibatch(NamedTuple):
     size: int  # B; 0 if the images are only here to keep another process company
     weight: float  # of its mean loss in the gradient, so that every image counts alike
     steps: bool  # whether the optimiser steps after it
+    total: int  # images of all processes
 
 
 class Chunk:
@@ -136,4 +137,5 @@ class MemoryLoader:
             size,
             size * self.world / group_size,
             (i + 1) % self.accumulate == 0 or i + 1 == self.minibatches,
+            len(x),
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributions, nn
 from torch.distributions import Independent
 
+from vae_lightning.gather import average
 from vae_lightning.schema import Output, Positive
 
 TRAITS = {"density": True}
@@ -31,7 +32,7 @@ class OptimalNormal(Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value) in nats with the best variance for all of `value`, shape (*batch)."""
         error = (value - self.base_dist.loc).square().flatten(-self.reinterpreted_batch_ndims)
-        variance = error.mean().clamp(min=1e-8)
+        variance = average(error.mean()).clamp(min=1e-8)
         self.remembered.lerp_(variance.detach().to(self.remembered.dtype), 1 - SLOWNESS)
         return -(error / variance + (2 * math.pi * variance).log()).sum(-1) / 2
 

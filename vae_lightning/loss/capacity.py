@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vae_lightning.gather import average
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import RATE
 from vae_lightning.schema import Analytic, Count, NonNegative
@@ -39,4 +40,4 @@ class Capacity(nn.Module):
         """x (B, C, H, W), context (B, C) -> the loss and its terms, all in nats per image."""
         trace: Trace = model(x, c, self.samples)
         terms = parts(trace, self.analytic)
-        return terms["distortion"] + self.gamma * (terms["rate"] - self.capacity).abs(), terms
+        return terms["distortion"] + self.gamma * (average(terms["rate"]) - self.capacity).abs(), terms

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import average, gather
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import FACTORISED, ONE_LATENT
 from vae_lightning.schema import NonNegative
@@ -20,9 +21,9 @@ def covariance(latent: Latent, kind: Literal["i", "ii"]) -> Tensor:
 
     Kumar et al. (2018), arXiv:1711.00848, eq. 5: Cov z = E Cov(z|x) + Cov E(z|x), the first of which is diagonal.
     """
-    means = latent.q.mean
+    means = gather(latent.q.mean)
     found = means.T.cov(correction=0).reshape(means.shape[1], means.shape[1])
-    return found + torch.diag(latent.q.variance.mean(0)) if kind == "ii" else found
+    return found + torch.diag(average(latent.q.variance.mean(0))) if kind == "ii" else found
 
 
 class DIP(nn.Module):

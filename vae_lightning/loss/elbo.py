@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from vae_lightning.gather import average
 from vae_lightning.needs import RATE
 from vae_lightning.schema import Analytic, Count, NonNegative
 from vae_lightning.trace import Latent, Trace
@@ -63,7 +64,7 @@ class ELBO(nn.Module):
         each = Latent(_each_dimension(latent.q), _each_dimension(latent.p), latent.z, latent.constant_q)
         rate = each.rate(self.analytic)
         dims = len(latent.q.event_shape)
-        return rate.flatten(0, rate.dim() - dims - 1).mean(0).clamp(min=self.free_bits).sum()
+        return average(rate.flatten(0, rate.dim() - dims - 1).mean(0)).clamp(min=self.free_bits).sum()
 
 
 def _each_dimension(distribution: Distribution) -> Distribution:

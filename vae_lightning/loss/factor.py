@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather, mine, shared
 from vae_lightning.loss.critic import dense_critic, group, tell_apart
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import ONE_LATENT, PLAIN_DRAWS, RATE
@@ -66,11 +67,12 @@ class Factor(nn.Module):
         z = trace.latents[0].z[0]
         with constant(self.critic):
             correlation = self.critic(z).mean()
-        critic = tell_apart(self.critic(z.detach()), self.critic(exchange(z.detach())))
+        exchanged = mine(exchange(gather(z.detach())))
+        critic = tell_apart(self.critic(z.detach()), self.critic(exchanged))
         loss = terms["distortion"] + self.beta * terms["rate"] + self.gamma * correlation + critic
         return loss, {**terms, "total_correlation": correlation, "critic": critic}
 
 
 def exchange(z: Tensor) -> Tensor:
     """z (B, D) with each column in an order of its own: draws of prod_d q(z_d). Algorithm 1 of the paper."""
-    return z.gather(0, torch.rand_like(z).argsort(0))
+    return z.gather(0, shared(torch.rand_like(z)).argsort(0))

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather
 from vae_lightning.model.mlp import MLP
 from vae_lightning.needs import LIKELIHOOD, RATE
 from vae_lightning.schema import Count, NonNegative
@@ -70,5 +71,6 @@ class M2(nn.Module):
         wrong = -(c * log_q).sum(1)
         right = (log_q.argmax(1) == c.argmax(1)).to(c.dtype)
         loss = torch.where(labelled, known + self.weight * wrong, distortion + rate).mean()
-        accuracy = (right * labelled).sum() / labelled.sum().clamp(min=1)
+        right, labels = gather(right * labelled), gather(labelled.to(c.dtype))
+        accuracy = right.sum() / labels.sum().clamp(min=1)
         return loss, {"distortion": distortion.mean(), "rate": rate.mean(), "accuracy": accuracy}

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import ONE_LATENT, PLAIN_DRAWS, RATE, REAL_OR_SPHERE
 from vae_lightning.schema import NonNegative
@@ -61,6 +62,6 @@ class MMD(nn.Module):
         terms = parts(trace)
         (latent,) = trace.latents
         z = latent.z[0]
-        discrepancy = mmd(z, drawn(latent.p, len(z)), self.kernel)
+        discrepancy = mmd(gather(z), gather(drawn(latent.p, len(z))), self.kernel)
         price = (1 - self.alpha) * terms["rate"] + (self.alpha + self.scale - 1) * discrepancy
         return terms["distortion"] + price, {**terms, "mmd": discrepancy}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather, shared
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import FIXED_PRIOR, ONE_LATENT, PLAIN_DRAWS, REAL_OR_SPHERE
 from vae_lightning.schema import Count, NonNegative
@@ -43,6 +45,6 @@ class SlicedWasserstein(nn.Module):
         terms = parts(trace)
         (latent,) = trace.latents
         z = latent.z[0]
-        directions = torch.nn.functional.normalize(torch.randn_like(z[:1].expand(self.directions, -1)), dim=-1)
-        distance = sliced(z, drawn(latent.p, len(z)), directions)
+        directions = F.normalize(shared(torch.randn_like(z[:1].expand(self.directions, -1))), dim=-1)
+        distance = sliced(gather(z), gather(drawn(latent.p, len(z))), directions)
         return terms["distortion"] + self.scale * distance, {**terms, "sliced_wasserstein": distance}

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather_batch, mine
 from vae_lightning.needs import FACTORISED, ONE_LATENT
 from vae_lightning.schema import NonNegative
 from vae_lightning.trace import Latent, Trace
@@ -47,8 +48,9 @@ def decompose(latent: Latent, n_train: int, weighting: Weighting) -> tuple[Tenso
     estimate of the rate.
     """
     z = latent.z[0]  # (B, D)
-    each = latent.q.base_dist.log_prob(z.unsqueeze(1))  # type: ignore[attr-defined]  # (B, B, D): row i, density j
-    log_w = log_importance(len(z), n_train, weighting, z)
+    every_q = gather_batch(latent.q.base_dist)  # type: ignore[attr-defined]
+    each = every_q.log_prob(z.unsqueeze(1))  # (B, B, D): row i, density j
+    log_w = mine(log_importance(each.shape[1], n_train, weighting, z))
     log_qzx = latent.q.log_prob(z)
     log_qz = (each.sum(-1) + log_w).logsumexp(1)
     log_product = (each + log_w.unsqueeze(-1)).logsumexp(1).sum(-1)

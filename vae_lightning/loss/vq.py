@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather
 from vae_lightning.loss.elbo import parts
 from vae_lightning.needs import ONE_LATENT
 from vae_lightning.schema import NonNegative
@@ -40,7 +41,7 @@ class VQ(nn.Module):
         q = trace.latents[0].q
         codebook, commitment = q.codebook_cost.mean(), q.commitment_cost.mean()  # type: ignore[attr-defined]
         loss = terms["distortion"] + terms["rate"] + codebook + self.commitment * commitment
-        return loss, {**terms, "commitment": commitment, "code_entropy": _entropy(q.index)}  # type: ignore[attr-defined]
+        return loss, {**terms, "commitment": commitment, "code_entropy": _entropy(gather(q.index))}  # type: ignore[attr-defined]
 
 
 def _entropy(index: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vae_lightning.gather import gather
 from vae_lightning.loss.elbo import parts
 from vae_lightning.loss.mmd import Kernel, mmd
 from vae_lightning.needs import FIXED_PRIOR, ONE_LATENT, PLAIN_DRAWS, REAL_OR_SPHERE
@@ -36,5 +37,5 @@ class WAEMMD(nn.Module):
         terms = parts(trace)
         (latent,) = trace.latents
         z = latent.z[0]
-        discrepancy = mmd(z, drawn(latent.p, len(z)), self.kernel)
+        discrepancy = mmd(gather(z), gather(drawn(latent.p, len(z))), self.kernel)
         return terms["distortion"] + self.scale * discrepancy, {**terms, "mmd": discrepancy}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, distributions, nn
 
 from vae_lightning.distribution.code import NearestCode
+from vae_lightning.gather import add, images, shared, take
 from vae_lightning.schema import Count, Fraction, NonNegative
 
 TRAITS = {"space": "codes", "rate": False, "density": False, "strata": False, "factorised": False}
@@ -75,7 +75,7 @@ class Codebook(nn.Module):
             code = self.codes[index]
             codebook = codebook + (left.detach() - code).square().sum((1, 2))
             if learn:
-                self._follow(left.detach().flatten(0, 1), index.flatten())
+                self._follow(left.detach(), index)
             sum_of_codes, left = sum_of_codes + code, left - code.detach()
             commitment = commitment + left.square().sum((1, 2))
             indices.append(index)
@@ -89,14 +89,13 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _follow(self, encodings: Tensor, index: Tensor) -> None:
-        """Move each code towards the mean of its encodings (N, D); restart those that have none."""
-        used = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(encodings[:, 0]))
-        total = torch.zeros_like(self.codes).index_add_(0, index, encodings)
-        fresh = encodings[torch.randint(len(encodings), (self.n_codes,), device=encodings.device)]
-        if dist.is_available() and dist.is_initialized():
-            for each in (used, total):
-                dist.all_reduce(each)
-            dist.broadcast(fresh, 0)
+        """Move each code towards the mean of its encodings (B, P, D); restart those that have none."""
+        flat, of = encodings.flatten(0, 1), index.flatten()
+        used = add(torch.zeros_like(self.count).index_add_(0, of, torch.ones_like(flat[:, 0])))
+        total = add(torch.zeros_like(self.codes).index_add_(0, of, flat))
+        n = images(len(encodings)) * self.positions
+        chosen = shared(torch.randint(n, (self.n_codes,), device=encodings.device))
+        fresh = take(encodings, chosen // self.positions, chosen % self.positions)
         self.count.lerp_(used, 1 - (self.ema or 0.99))
         dead = self.count < self.restart_below
         self.count.masked_fill_(dead, 1.0)
