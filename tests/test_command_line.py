@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import COMPANIONS, command, names, options
 
+from vae_lightning import command_line
 from vae_lightning.check import nodes, problems, read
 from vae_lightning.command import start
-from vae_lightning.command_line import check
+from vae_lightning.command_line import INTERVAL, check
 from vae_lightning.compose import compose
 from vae_lightning.paths import CONF
 from vae_lightning.resume import expand
@@ -171,8 +172,19 @@ def test_bad_commands(line: str, words: list[str]) -> None:
     [
         ("model=mlp,conv loss.beta=1,-2", ["loss.beta: must be a number >= 0, not -2"]),
         ("model=mlp,con", [f"model=con: no such option; did you mean conv?; model is one of {MODELS}"]),
-        ("seed=range(0,3) loss.beta=interval(0,4)", []),
-        ("loss.beta=interval(-1,4)", ["loss.beta: must be a number >= 0, not -1.0"]),
+        ("seed=range(0,3) loss.beta=interval(0,4)", [f"loss.beta=interval(0,4): {INTERVAL}"]),
+        ("hydra/sweeper=optuna seed=range(0,3) loss.beta=interval(0,4)", []),
+        ("hydra/sweeper=optuna loss.beta=interval(-1,4)", ["loss.beta: must be a number >= 0, not -1.0"]),
+        (
+            "hydra/sweeper=optuna hydra.sweeper.sampler=tp seed=1,2",
+            ["hydra.sweeper.sampler: must be one of tpe, cmaes, random, grid, not 'tp'"],
+        ),
+        (
+            "hydra/sweeper=grid hydra.sweeper.max_batch_size=0 seed=1,2",
+            ["hydra.sweeper.max_batch_size: must be a whole number >= 1, or null, not 0"],
+        ),
+        ("hydra.launcher.n_jobs=0 seed=1,2", ["hydra.launcher.n_jobs: must be a whole number >= 1, not 0"]),
+        ("objective=elbo seed=1,2", ["objective: elbo is not of the form val/… or test/…: say test/elbo"]),
         (
             "model=mlp,resnet model.hidden=[100]",
             [
@@ -186,6 +198,17 @@ def test_bad_commands(line: str, words: list[str]) -> None:
 )
 def test_sweeps_are_checked_value_by_value(line: str, words: list[str]) -> None:
     assert check(line.split(), multirun=True) == words
+
+
+def test_a_plugin_that_is_not_there_is_named() -> None:
+    (said,) = check(["hydra/launcher=proces", "seed=1,2"], multirun=True)
+    assert said.startswith("hydra/launcher=proces: no such plugin is installed; did you mean process?; there is basic,")
+
+
+def test_a_plugin_of_others_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "plugins", lambda group: ["basic", "process"])
+    (said,) = check(["hydra/launcher=joblib", "seed=1,2"], multirun=True)
+    assert 'pip install "vae-lightning[cluster]" brings joblib' in said
 
 
 @pytest.mark.parametrize(

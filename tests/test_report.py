@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from vae_lightning import status
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.report import figure
 from vae_lightning.report.difference import items, settings, split
@@ -405,9 +406,7 @@ def test_long_curves_keep_their_end() -> None:
 def test_a_run_without_results_is_listed(tmp_path: Path) -> None:
     write(tmp_path / "good", {"elbo": -1.0}, seed=1)
     failed = write(tmp_path / "failed", seed=2)
-    (failed / "vae_lightning.log").write_text(
-        "[2026-01-31 12:00:00,000][vae_lightning][ERROR] - not finite <b>\nmore\n"
-    )
+    status.update(failed, state="failed", reason="not finite <b>\nmore")
     write(tmp_path / "killed", curves="step,train/epoch\n5,0.0\n9,1.0\n", seed=3)
     page = Page(report([str(tmp_path)]))
     text = (tmp_path / "report" / "results.md").read_text()
@@ -530,7 +529,7 @@ def test_what_comes_from_files_is_text(tmp_path: Path) -> None:
             choices={"model": f"{HOSTILE}{beta}"},
         )
     failed = write(tmp_path / "failed", data__source__name=HOSTILE)
-    (failed / "a.log").write_text(f"[now][vae_lightning][ERROR] - {HOSTILE}\n")
+    status.update(failed, state="failed", reason=HOSTILE)
     page = Page(report([str(tmp_path)], title=HOSTILE))
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 1
     assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)

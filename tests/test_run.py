@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from conftest import command
@@ -21,7 +22,7 @@ from vae_lightning.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 QUICK = ["data=digits", "data.limit=300", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
-KEYS = {"test", "best_checkpoint", "epochs", "seconds", "images_per_second"}
+KEYS = {"test", "val", "best_checkpoint", "epochs", "seconds", "images_per_second"}
 KEYS |= {"parameters", "seed", "versions", "device", "data"}
 
 
@@ -29,7 +30,7 @@ KEYS |= {"parameters", "seed", "versions", "device", "data"}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run with everything on."""
     cwd = tmp_path_factory.mktemp("run")
-    done = command(*QUICK[:-1], "beta=warmup", cwd=cwd, timeout=300)
+    done = command(*QUICK[:-1], "beta=warmup", cwd=cwd, anew=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("test results of the best checkpoint", "nats per image", "elbo", "epoch 2/2  val/elbo"):
         assert words in done.stdout
@@ -48,7 +49,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
     there = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "tfevents" not in p.name}
     assert there == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vae_lightning.log", "metrics.csv",
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "results.json",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "results.json", "status.json",
         "figures/reconstructions.png", "figures/samples.png", "figures/spread.png", "figures/traversals.png",
         "figures/traversals.gif", "figures/interpolations.png", "figures/latents.png", "figures/rates.png",
         "figures/curves.png", "projector_config.pbtxt", "projector/latents.tsv", "projector/labels.tsv",
@@ -61,7 +62,7 @@ def test_results_are_complete_finite_and_on_one_scale(run: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     assert set(results) == KEYS
     test = results["test"]
-    assert set(test) == {"loss", "elbo", "distortion", "rate", "bits_per_dim"}
+    assert set(test) == set(results["val"]) == {"loss", "elbo", "distortion", "rate", "bits_per_dim"}
     assert all(math.isfinite(v) for v in test.values())
     assert test["elbo"] == pytest.approx(-test["distortion"] - test["rate"], rel=1e-5)
     assert test["bits_per_dim"] == pytest.approx(-test["elbo"] / 784 / math.log(2), rel=1e-5)
@@ -70,6 +71,21 @@ def test_results_are_complete_finite_and_on_one_scale(run: Path) -> None:
     assert results["images_per_second"] > 0
     assert results["data"]["n_train"] == 300
     assert results["versions"]["torch"] == torch.__version__
+
+
+def test_the_status_says_how_it_ended(run: Path) -> None:
+    known = json.loads((run / "status.json").read_text())
+    assert known["state"] == "done"
+    assert known["result"] == json.loads((run / "results.json").read_text())["test"]["loss"]
+    assert known["overrides"] == [*QUICK[:-1], "beta=warmup"]
+    assert (known["epoch"], known["epochs"]) == (2, 2)
+
+
+def test_validation_results_are_those_of_the_best_checkpoint(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    with (run / "metrics.csv").open(newline="") as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert results["val"]["loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
 def test_tensorboard_shows_curves_and_pictures(run: Path) -> None:
@@ -152,9 +168,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert "epoch 2/4" not in done.stdout
     assert json.loads((folder / "results.json").read_text())["epochs"] == 4
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-    straight = command(
-        *QUICK[:2], QUICK[3], "loss.beta=2", "trainer.max_epochs=4", "hydra.run.dir=straight", cwd=tmp_path
-    )
+    longer = ["loss.beta=2", "trainer.max_epochs=4", "hydra.run.dir=straight"]
+    straight = command(*QUICK[:2], QUICK[3], *longer, cwd=tmp_path, anew=True)  # another hash seed
     assert straight.returncode == 0
     assert curves(tmp_path / "straight") == curves(folder)
     done = command(f"ckpt={folder}", cwd=tmp_path)
@@ -262,12 +277,12 @@ def test_a_variant_is_a_file_and_a_yaml_and_no_edit(tmp_path: Path) -> None:
     )
     (tmp_path / "conf" / "loss").mkdir(parents=True)
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nprice: 2.0\nbeta: 1.0\n")
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    env = forked.environment(PYTHONPATH=str(tmp_path))
     start = [sys.executable, "-m", "vae_lightning", "--config-dir", "conf", "loss=mine", *QUICK, "hydra.run.dir=run"]
-    wrong = subprocess.run([*start, "loss.price=-1"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    wrong = forked.run([*start, "loss.price=-1"], tmp_path, env, timeout=300)
     assert wrong.returncode == 2
     assert "loss.price: must be a number >= 0, not -1" in wrong.stderr
     assert "loss.beta: no such key: my_loss.Mine has price" in wrong.stderr
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nprice: 2.0\n")
-    done = subprocess.run(start, cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = forked.run(start, tmp_path, env, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -189,6 +189,8 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_ends_bit_identical(small: Small
 
 def test_a_finished_run_says_so(small: Small, tmp_path: Path) -> None:
     fit(small())
+    small(f"ckpt={tmp_path / 'run'}")  # ended after its last epoch, before its results: there is something to do
+    (tmp_path / "run" / "results.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"has its 2 epochs; say trainer\.max_epochs=4 to train on"):
         small(f"ckpt={tmp_path / 'run'}")
 

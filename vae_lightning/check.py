@@ -16,7 +16,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import vae_lightning.needs
-from vae_lightning import schema
+from vae_lightning import objective, schema
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.schema import NonNegativeInt, allows, describe
 
@@ -66,7 +66,9 @@ def read(target: str) -> Target:
     inner = found[-1].body if isinstance(found[-1], ast.ClassDef) else found[-1:]
     node = next((n for n in inner if isinstance(n, ast.FunctionDef) and n.name in (name, "__init__")), None)
     if node is None:
-        return Target({}, frozenset(), _constant(tree, "NEEDS"), _constant(tree, "TRAITS"))
+        inherited = _base(tree, found[-1])
+        empty = read(inherited) if inherited else Target({}, frozenset(), {}, {})
+        return replace(empty, needs=_constant(tree, "NEEDS"), traits=_constant(tree, "TRAITS"))
     arguments = [a for a in [*node.args.posonlyargs, *node.args.args] if a.arg != "self"]
     required = arguments[: len(arguments) - len(node.args.defaults)] + [
         a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None
@@ -74,6 +76,13 @@ def read(target: str) -> Target:
     parameters = {a.arg: _annotation(a.annotation) for a in [*arguments, *node.args.kwonlyargs]}
     facts = frozenset(a.arg for a in required)
     return Target(parameters, facts, _constant(tree, "NEEDS"), _constant(tree, "TRAITS"))
+
+
+def _base(tree: ast.Module, node: ast.stmt) -> str | None:
+    """Where a class has its constructor from, if that is a class of this package that the module imports by name."""
+    names = [ast.unparse(base) for base in getattr(node, "bases", ())]
+    imports = [n for n in tree.body if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("vae_lightning.")]
+    return next((f"{n.module}.{a.name}" for n in imports for a in n.names if a.name in names), None)
 
 
 def _annotation(node: ast.expr | None) -> Any:
@@ -107,6 +116,7 @@ ROOT: dict[str, Any] = {
     "seed": NonNegativeInt,
     "condition": Literal["label"] | None,
     "ckpt": str | None,
+    "objective": str | list[str],
     "debug": bool,
 }
 
@@ -115,6 +125,8 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a composed configuration: key -> what it must be."""
     root = {} if "_target_" in config else ROOT
     found = {key: wrong for key, annotation in root.items() if (wrong := _wrong(config, key, annotation))}
+    if root and "objective" not in found and (said := objective.wrong(plain(config.objective))):
+        found["objective"] = said
     needs: list[tuple[str, str, list[Any], str]] = []
     traits: dict[str, Any] = {}
     for path, node in nodes(config):

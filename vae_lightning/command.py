@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,21 +49,15 @@ def start(name: str, folders: str) -> NoReturn:
     run(name, job, expand)
 
 
-def run(
-    name: str,
-    job: Callable[[DictConfig], Any],
-    expand: Callable[[Sequence[str]], list[str]] = list,
-    failed: Callable[[UserError], Any] = lambda error: None,
-) -> NoReturn:
+def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[str]], list[str]] = list) -> NoReturn:
     """Compose `conf/<name>.yaml` with the command line, hand it to `job`, and leave the program.
 
-    It ends with 0, with 1 (a job failed), or with 2 (the command line cannot work; nothing was run).
+    It ends with 0, with 1 (a job failed), with 2 (the command line cannot work; nothing was run), or with 130 (Ctrl-C).
 
     Args:
         name: of the configuration.
-        job: does the work; may raise `UserError`.
+        job: does the work; may raise `UserError`. A function of a module, so that launchers can send it.
         expand: completes the arguments before they are read.
-        failed: cleans up after a job, and returns its result.
     """
     program = "vae_lightning" if name == "config" else f"vae_lightning.{name}"
     try:
@@ -77,16 +72,18 @@ def run(
         count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
         print(f"{program}: {count}, nothing was run", *wrong, sep="\n  ", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
-    exit_codes: list[int] = []
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, job))()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-    def main(config: DictConfig) -> Any:
-        try:
-            return job(config)
-        except UserError as error:
-            log.error("%s", error)
-            exit_codes.append(error.exit_code)
-            return failed(error)
 
-    main()
-    sys.exit(max(exit_codes, default=0))
+def _told(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+    """What is wrong in words and without a traceback; it ends the program, as a job of a sweep never does."""
+    try:
+        return job(config)
+    except UserError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)

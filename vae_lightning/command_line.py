@@ -12,15 +12,18 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning.check import problems
-from vae_lightning.compose import compose
+from vae_lightning.compose import compose, plugins
 from vae_lightning.errors import first_line
 from vae_lightning.paths import CONF
 
+PLUGINS = "hydra_plugins.vae_lightning_plugins."
+BROUGHT = ("joblib", "submitit_local", "submitit_slurm")  # by packages of others
 REMOVABLE = ("callback", "logger", "experiment")
+INTERVAL = "there are endless values between; name some, as in key=1,2,4, or search: hydra/sweeper=optuna"
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
 
@@ -42,7 +45,11 @@ def check(
     groups = _groups([CONF, *map(Path, searchpath)])
     chosen, values = [], []
     for override in parsed:
-        if override.is_hydra_override():
+        if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
+            wrong = _no_such_plugin(override)
+            lines.update(dict.fromkeys(wrong))
+            chosen += [] if wrong else [override]
+        elif override.is_hydra_override():
             chosen.append(override)
         elif "_target_" in (override.input_line or ""):
             lines[f"{override.input_line}: a _target_ comes from conf/, not from the command line"] = None
@@ -60,10 +67,15 @@ def check(
     combinations = itertools.islice(itertools.product(*map(_spellings, chosen)), MAX_COMBINATIONS)
     for combination in combinations:
         try:
-            config, choices = compose(combination, searchpath, name)
+            config, choices = compose(combination, searchpath, name, hydra=True)
         except (HydraException, OmegaConfBaseException) as error:
             lines[first_line(error)] = None
             continue
+        lines.update(dict.fromkeys(_wrong_plugins(config.hydra, choices)))
+        with open_dict(config):
+            del config["hydra"]
+        if choices["hydra/sweeper"] != "optuna":
+            lines.update({f"{o.input_line}: {INTERVAL}": None for o in values if o.is_interval_sweep()})
         known = [o for o in values if _has(config, o.key_or_group)]
         lines.update({_unknown(o, config, groups): None for o in values if o not in known})
         lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
@@ -87,6 +99,14 @@ def _wrong_options(override: Override, options: list[str]) -> list[str]:
                 hint = _did_you_mean(str(name), options) or _other_key(override, name)
                 wrong.append(f"{group}={name}: no such option{hint}; {group} is one of {', '.join(options)}")
     return wrong
+
+
+def _no_such_plugin(override: Override) -> list[str]:
+    known, name = plugins(override.key_or_group), str(override.value())
+    if name in known:
+        return []
+    hint = f': pip install "vae-lightning[cluster]" brings {name}' if name in BROUGHT else _did_you_mean(name, known)
+    return [f"{override.input_line}: no such plugin is installed{hint}; there is {', '.join(known)}"]
 
 
 def _other_key(override: Override, value: Any) -> str:
@@ -116,6 +136,13 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
                 lines[f"{override.input_line}: {first_line(error)}"] = None
         lines.update({f"{key}: {wrong}": None for key, wrong in problems(job, choices).items()})
     return list(lines)
+
+
+def _wrong_plugins(hydra: DictConfig, choices: dict[str, Any]) -> list[str]:
+    """Of the launcher and the sweeper, where they are ours."""
+    ours = [part for part in ("launcher", "sweeper") if str(hydra[part]._target_).startswith(PLUGINS)]
+    found = {part: problems(hydra[part], choices) for part in ours}
+    return [f"hydra.{part}.{key}: {wrong}" for part in ours for key, wrong in found[part].items()]
 
 
 def _spellings(override: Override) -> list[str]:

@@ -65,7 +65,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the checkpoint does not exist.
     """
-    keys = [_key(a) for a in arguments]
+    keys = [key(a) for a in arguments]
     given = dict(zip(keys, arguments, strict=True))
     value = given.get("ckpt", "ckpt=null").partition("=")[2].strip("'\"")
     if value in ("", "null"):
@@ -77,13 +77,13 @@ def expand(arguments: Sequence[str]) -> list[str]:
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
-    kept = [o for o in old if (key := _key(o)) and key not in given and not key.startswith("hydra")]
+    kept = [o for o in old if (name := key(o)) and name not in given and not name.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{folder}'"]
-    rest = [f"ckpt='{checkpoint}'" if key == "ckpt" else a for key, a in zip(keys, arguments, strict=True)]
+    rest = [f"ckpt='{checkpoint}'" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]
 
 
-def _key(argument: str) -> str | None:
+def key(argument: str) -> str | None:
     """The key that an override sets; None for a flag."""
     if argument.startswith("-"):
         return None

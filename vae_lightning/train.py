@@ -19,17 +19,20 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch.distributions import Distribution
 
+from vae_lightning import objective
 from vae_lightning.build import build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
+from vae_lightning.callback.pruning import pruning
 from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
 from vae_lightning.errors import ConfigError
 from vae_lightning.lit import LitVAE
+from vae_lightning.ranks.together import Together
 from vae_lightning.results import device_name, results_of, show, write
-from vae_lightning.resume import find_checkpoint
+from vae_lightning.resume import find_checkpoint, run_folder
 
 log = logging.getLogger("vae_lightning")
 
@@ -57,7 +60,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
     torch.manual_seed(config.seed)
 
-    progress = Progress()
+    progress = Progress(folder)
     data: Images = make(
         config.data,
         seed=config.seed,
@@ -73,14 +76,15 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     }
     record = describe(config, choices, {**facts, "shape": list(data.shape)})
     lit = build(config, record, data.steps_per_epoch, **facts)
-    _try_out(lit, data)
+    objective.check(config.objective, _try_out(lit, data))
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
+    extras += pruning(config.objective)
     bar = [ProgressBar()] if config.trainer.enable_progress_bar else []
     best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
-        callbacks=[Pictures(folder), progress, *bar, *extras, best, last],
+        callbacks=[Together(config, choices), Pictures(folder), progress, *bar, *extras, best, last],
         loggers=[make(node, **parts) for node in plain(config.get("logger") or {}).values()],
         **parts,
     )
@@ -114,6 +118,7 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
 
     results = {
         **results_of(trainer),
+        "val": read_checkpoint(Path(run.best.best_model_path)).get("val", {}),
         "best_checkpoint": os.path.relpath(run.best.best_model_path, folder),
         "seconds": round(seconds, 3),
         "images_per_second": round(run.progress.images / run.progress.seconds, 1),
@@ -144,8 +149,11 @@ def build(config: DictConfig, record: dict[str, Any], steps_per_epoch: int, **fa
     )
 
 
-def _try_out(lit: LitVAE, data: Images) -> None:
+def _try_out(lit: LitVAE, data: Images) -> list[str]:
     """One pass of a copy over two images: what cannot work says so before anything is trained or written.
+
+    Returns:
+        The names of what will be measured.
 
     Raises:
         ConfigError: in the words of the part that refuses.
@@ -154,9 +162,10 @@ def _try_out(lit: LitVAE, data: Images) -> None:
     batch = next(iter(next(iter(data.val_dataloader()))))
     with torch.random.fork_rng(devices=[]):
         try:
-            loss(model.eval(), batch.x[:2], lit.context(batch.y[:2]))
+            _, terms = loss(model.eval(), batch.x[:2], lit.context(batch.y[:2]))
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    return ["loss", *terms, *(["elbo", "bits_per_dim"] if lit.bounds(terms) else [])]
 
 
 def quiet() -> None:
@@ -172,7 +181,7 @@ def _resumed(config: DictConfig) -> Path | None:
         return None
     path = find_checkpoint(config.ckpt)
     done = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if done >= config.trainer.max_epochs:
+    if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
     log.info("going on after epoch %d of %s", done, path)
     return path

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from vae_lightning import status
 
 log = logging.getLogger("vae_lightning")
 
@@ -22,10 +25,12 @@ class ProgressBar(RichProgressBar):
 class Progress(Callback):
     """Logs a line per epoch, and measures times, those before a resumption included.
 
+    The line is told to `folder`'s status too, for who waits for the run.
     `seconds` is the time spent on training `images` images, validation and start-up left out; `elapsed()` is all of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.seconds, self.images, self._since = 0.0, 0, 0.0
         self._before, self._started = 0.0, time.perf_counter()
 
@@ -52,5 +57,7 @@ class Progress(Callback):
         if not trainer.is_global_zero:
             return
         shown = ("val/elbo", "val/loss", "val/distortion", "val/rate")
-        values = [f"{k} {float(trainer.callback_metrics[k]):.2f}" for k in shown if k in trainer.callback_metrics]
-        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(values))
+        values = {k: float(trainer.callback_metrics[k]) for k in shown if k in trainer.callback_metrics}
+        epoch, said = trainer.current_epoch + 1, "  ".join(f"{k} {v:.2f}" for k, v in values.items())
+        log.info("epoch %d/%s  %s", epoch, trainer.max_epochs, said)
+        status.update(self.folder, epoch=epoch, epochs=trainer.max_epochs, values=values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vae_lightning import status
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.resume import by_number, run_folder
+from vae_lightning.sweep import summary
 
 Curve = list[tuple[int, float]]  # optimiser steps, value
 
@@ -182,11 +183,11 @@ def _what_happened(folder: Path, config: dict[str, Any], curves: dict[str, Curve
     """Why there are no results, as far as the folder knows."""
     if (folder / "results.json").is_file():
         return "results.json is damaged"
-    for log in sorted(folder.glob("*.log")):
-        if errors := re.findall(
-            r"^\[[^\n]*\]\[ERROR\] - (.+)", log.read_text(encoding="utf-8", errors="replace"), re.M
-        ):
-            return f"failed: {errors[-1]}"
+    known = status.read(folder)
+    if known.get("state") == status.FAILED:
+        return f"failed: {summary.reason(known)}"
+    if known.get("state") == status.PRUNED:
+        return f"ended early by a search: {summary.reason(known)}"
     last = max((curve[-1] for name, curve in curves.items() if name == "train/epoch"), default=(0, -1.0))
     return (
         f"no results: stopped, or still running, after epoch {int(last[1]) + 1} of {config.get('trainer.max_epochs')}"

@@ -1,0 +1,39 @@
+"""`status.json` of a run folder: how far a run is, how it ended, and why. It is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vae_lightning.atomic import replaced
+
+NAME = "status.json"
+RUNNING, DONE, FAILED, PRUNED, INTERRUPTED = "running", "done", "failed", "pruned", "interrupted"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What is known of the run in `folder`; empty if nothing is.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "run"
+    >>> update(folder, state=RUNNING, overrides=["loss.beta=4"])
+    >>> update(folder, state=DONE, result=101.5)
+    >>> read(folder)
+    {'state': 'done', 'overrides': ['loss.beta=4'], 'result': 101.5}
+    """
+    try:
+        return dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError:  # not ours, or damaged: as if nothing were known
+        return {}
+
+
+def update(folder: Path, **values: Any) -> None:
+    """Add `values` to what is known. One process at a time writes: the job, and after its death who started it."""
+    known = read(folder) | values
+    folder.mkdir(parents=True, exist_ok=True)
+    with replaced(folder / NAME) as file:
+        json.dump(known, file, indent=2)
+        file.write("\n")

@@ -1,0 +1,45 @@
+"""`sweep.resume=<folder>`: the command line of a sweep again, for what is unfinished of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from vae_lightning.errors import ConfigError
+from vae_lightning.resume import key
+
+KEY = "sweep.resume="
+VARIABLE = "VAE_LIGHTNING_RESUME"  # tells each job, wherever its launcher runs it
+
+
+def is_resumed() -> bool:
+    """Whether this job, or this sweep, may have been begun before: asked for, or put back into the queue by Slurm."""
+    return VARIABLE in os.environ or int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """A command line with `sweep.resume=` completed by that of the sweep; others as they are.
+
+    Raises:
+        ConfigError: that folder is none of a sweep.
+    """
+    asked = [a for a in arguments if a.startswith(KEY)]
+    if not asked:
+        return list(arguments)
+    folder = Path(asked[-1].removeprefix(KEY).strip("'\"")).expanduser()
+    saved = folder / "multirun.yaml"
+    if not saved.is_file():
+        raise ConfigError(f"{KEY}{folder}: not the folder of a sweep; {saved} was expected")
+    os.environ[VARIABLE] = "1"
+    hydra = OmegaConf.load(saved).hydra
+    overrides, sources = hydra.overrides, hydra.runtime.config_sources
+    old = [str(o) for o in [*overrides.hydra, *overrides.task]]
+    rest = [a for a in arguments if a not in asked and a not in ("-m", "--multirun")]
+    replaced = {"hydra.mode", "hydra.sweep.dir", f"hydra.job.env_set.{VARIABLE}", *map(key, rest)}
+    old = [o for o in old if key(o) not in replaced]
+    where = [f"hydra.sweep.dir='{folder.absolute()}'", f"+hydra.job.env_set.{VARIABLE}='1'"]
+    own = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+    return ["--multirun", *own, *old, *rest, *where]
