@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -14,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from vae_lightning.checkpoint import AtomicCheckpointIO
 from vae_lightning.errors import ConfigError
 from vae_lightning.precision import lean
+from vae_lightning.ranks.place import place
 from vae_lightning.schema import Count, Positive
 
 
@@ -51,6 +60,7 @@ def trainer(
             "without a validation there is no best checkpoint to test"
         )
     try:
+        gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
         made = L.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -68,7 +78,8 @@ def trainer(
             default_root_dir=folder,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *_cluster()],
+            sync_batchnorm=gpu,  # of no meaning to one process, and impossible on the processor
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
@@ -76,3 +87,14 @@ def trainer(
         raise ConfigError(f"accelerator={accelerator}, devices={devices}: {error}") from error
     lean(made)
     return made
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """What Lightning is to make of Slurm: nothing, but for the numbers of the processes that `srun` has started.
+
+    Slurm, or submitit, puts a job into the queue again, and it goes on from its last checkpoint: one that Lightning
+    takes in the handler of a signal lies in the midst of a step.
+    """
+    if "SLURM_JOB_ID" not in os.environ or TorchElasticEnvironment.detect():
+        return []
+    return [LightningEnvironment() if place() is None else SLURMEnvironment(auto_requeue=False)]

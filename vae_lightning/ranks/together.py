@@ -1,0 +1,71 @@
+"""What the processes of a run do as one: they agree on what is trained, and end at once when they are told to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
+
+from vae_lightning.check import plain
+from vae_lightning.errors import ConfigError
+
+
+class Together(Callback):
+    """Compares what each process was told before any of them trains, and leaves SIGTERM to who had it before Lightning.
+
+    Lightning answers that signal with a broadcast, for which another process may be too busy, or too dead.
+
+    Args:
+        config: as `compose` gives it.
+        choices: the option of each group, likewise.
+
+    Raises:
+        ConfigError: the processes were told different things; names the keys.
+    """
+
+    def __init__(self, config: DictConfig, choices: Mapping[str, Any]) -> None:
+        chosen = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+        self.said = {**dict(_leaves(plain(config))), **chosen}
+        self.digest = hashlib.sha256(json.dumps(self.said, sort_keys=True, default=str).encode()).hexdigest()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+        if trainer.world_size == 1 or not dist.is_initialized():
+            return
+        digests = _everyones(self.digest)
+        if len(set(digests)) > 1:
+            different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+            first, other = (_everyones(self.said)[rank] for rank in (0, different[0]))
+            keys = [key for key in {**first, **other} if first.get(key) != other.get(key)]
+            told = "; ".join(f"{key}={first.get(key)} and {key}={other.get(key)}" for key in keys)
+            raise ConfigError(
+                f"processes 0 and {different[0]} of a run were told different things: {told}. "
+                "Give the same command line to all of them"
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+
+def _everyones(value: Any) -> list[Any]:
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
