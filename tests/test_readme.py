@@ -18,6 +18,8 @@ import tables
 import torch
 from conftest import options
 
+from vae_lightning import status
+
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 QUICK = ["data.limit=200", "trainer.enable_progress_bar=false"]
@@ -77,8 +79,15 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
         quick.append("trainer.max_epochs=1")
     elif quick:
         words = [w.replace("trainer.max_epochs=40", "trainer.max_epochs=2") for w in words]
-    if " -m " in line.split("vae_lightning", 1)[1]:
+    sweep = " -m " in line.split("vae_lightning", 1)[1] or "sweep.resume=" in line
+    if sweep:
         quick[0] = "data.limit=50"
+    if "sweep.resume=" in line:
+        folder = cwd / words[-1].removeprefix("sweep.resume=")
+        first = [*words[:-1], "-m", "data=digits", "seed=1,2", *quick, f"hydra.sweep.dir={folder}"]
+        assert forked.run(first, cwd, env, timeout=300).returncode == 0
+        status.update(folder / "1", state="failed")
+        quick = []
     done = forked.run([*words, *quick], cwd, env, timeout=300, anew=bool(variables) or len(words) == 3)
     said = done.stdout + done.stderr
     if "gpu" in line and not torch.cuda.is_available():
@@ -86,8 +95,8 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
         assert "accelerator=gpu" in said
         return
     assert done.returncode == 0, said
-    if quick:
-        assert "test results of the best checkpoint" in said
+    if quick or sweep:
+        assert ("everything is in outputs/" if sweep else "test results of the best checkpoint") in said
 
 
 @pytest.mark.parametrize("shown", blocks("text"), ids=lambda text: text.partition("\n")[0])
