@@ -26,7 +26,6 @@ from typing import Any, BinaryIO
 
 # Read when a program runs, or seen to here; all other variables may be read while Python starts or torch is imported.
 LATE = {"PATH", "PYTEST_CURRENT_TEST", "PYTHONPATH", "VAE_LIGHTNING_DATA"}
-STARTED_ANEW = {"-m", "--multirun", "accelerator=ddp_cpu"}  # they start processes themselves
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -44,14 +43,13 @@ def run(
         cwd: where it runs.
         env: all of its environment.
         timeout: in seconds.
-        anew: with an interpreter of its own; so are those that start processes themselves, and those with an
-            environment that is not the server's.
+        anew: with an interpreter of its own; so are those with an environment that is not the server's.
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
     _, flag, module, *arguments = words
-    anew = anew or sys.platform != "linux" or flag != "-m" or bool(STARTED_ANEW & set(arguments))
+    anew = anew or sys.platform != "linux" or flag != "-m"
     if anew or not (server := _server(sys.executable)).suits(env):
         return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:
@@ -165,9 +163,12 @@ if __name__ == "__main__":
     files = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)
     _imported()
+    from vae_lightning import child
+
     asked = _asked(*files)
     module, arguments = asked.pop("module"), asked.pop("arguments")
     _become(**asked)
+    child._leads = True  # what it starts itself is forked from it, too
     sys.argv[1:] = arguments
     code = _ended(module)
     threading._shutdown()  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from vae_lightning.report.report import report
 playwright = pytest.importorskip("playwright.sync_api", reason='no playwright: pip install "vae-lightning[dev]"')
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-SLOW = 30_000  # milliseconds until something must be there
+SLOW = 90_000  # milliseconds
 DATA = ["data=digits", "data.limit=300", "data.source.size=16", "model.hidden=[64]", "model.latent_dim=2"]
 QUICK = ["trainer.max_epochs=3", "optimizer.lr=0.003", "accelerator=cpu", "trainer.enable_progress_bar=false"]
 

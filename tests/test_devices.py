@@ -35,7 +35,7 @@ from vae_lightning.train import train
 from vae_lightning.trainer import trainer
 
 QUICK = ["data=digits", "data.limit=100", "data.val_size=50", "model.hidden=[8]", "trainer.max_epochs=2", "logger=csv"]
-QUICK += ["trainer.enable_progress_bar=false", "accelerator=ddp_cpu"]
+QUICK += ["trainer.enable_progress_bar=false", "pictures=false", "accelerator=ddp_cpu"]
 SLOW = 120.0  # seconds: more than anything here takes on a busy machine
 SOON = 15.0  # seconds in which all ends after one process has failed: they would wait for each other for half an hour
 HARM = '''
@@ -368,7 +368,7 @@ def test_a_run_has_one_folder_and_one_voice(run: Path) -> None:
     assert "Warning" not in said
     assert (run / "vae_lightning.log").read_text().count("epoch 2/2") == 1
     assert {path.name for path in run.iterdir()} == {
-        ".hydra", "vae_lightning.log", "status.json", "results.json", "metrics.csv", "checkpoints", "figures", "said",
+        ".hydra", "vae_lightning.log", "status.json", "results.json", "metrics.csv", "checkpoints", "said",
     }  # fmt: skip
     known = status.read(run)
     assert (known["state"], known["epoch"]) == (status.DONE, 2)
@@ -421,14 +421,12 @@ def test_a_job_of_slurm_that_starts_again_goes_on(own: Path, tmp_path: Path) -> 
 
 
 def test_submitit_puts_a_job_into_the_queue_again_and_it_goes_on(own: Path, tmp_path: Path) -> None:
-    arguments = harm(own, "preempted", "callback.harm.rank=0", "callback.harm.only=2", "seed=1,2", *QUICK[:-1])
+    arguments = harm(own, "preempted", "callback.harm.rank=0", "callback.harm.only=2", "seed=2", *QUICK[:-1])
     arguments += ["accelerator=cpu", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep"]
     code, said = Command(["-m", *arguments], tmp_path, PYTHONPATH=str(own)).end()
     assert code == 0, said
-    assert [status.read(tmp_path / "sweep" / name)["state"] for name in ("0", "1")] == [status.DONE] * 2
-    first, second = ((tmp_path / "sweep" / name / "vae_lightning.log").read_text() for name in ("0", "1"))
-    assert "going on" not in first
-    assert "going on after epoch 1" in second
+    assert status.read(tmp_path / "sweep" / "0")["state"] == status.DONE
+    assert "going on after epoch 1" in (tmp_path / "sweep" / "0" / "vae_lightning.log").read_text()
 
 
 # ---- two hosts ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -74,7 +75,8 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
     while "=" in words[0]:
         variables.append(words.pop(0))
     env = {**env, **dict(v.split("=", 1) for v in variables)}
-    quick = [] if "--help" in line or "--cfg" in line else list(QUICK)
+    plain = "=" not in line
+    quick = [] if "--help" in line or "--cfg" in line else [*QUICK, *([] if plain else ["pictures=false"])]
     if quick and "ckpt=" not in line:
         quick.append("trainer.max_epochs=1")
     elif quick:
@@ -82,6 +84,8 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
     sweep = " -m " in line.split("vae_lightning", 1)[1] or "sweep.resume=" in line
     if sweep:
         quick[0] = "data.limit=50"
+    if "optuna" in line or "experiment=search" in line:
+        quick += ["hydra.sweeper.n_trials=2", "model.hidden=[8]"]
     if "sweep.resume=" in line:
         folder = cwd / words[-1].removeprefix("sweep.resume=")
         first = [*words[:-1], "-m", "data=digits", "seed=1,2", *quick, f"hydra.sweep.dir={folder}"]
@@ -96,7 +100,7 @@ def test_a_command_does_what_it_says(line: str, workplace: tuple[Path, dict[str,
         return
     assert done.returncode == 0, said
     if quick or sweep:
-        assert ("everything is in outputs/" if sweep else "test results of the best checkpoint") in said
+        assert ("everything is in " if sweep else "test results of the best checkpoint") in said
 
 
 @pytest.mark.parametrize("shown", blocks("text"), ids=lambda text: text.partition("\n")[0])
@@ -153,6 +157,26 @@ def test_tensorboard_serves_the_runs(workplace: tuple[Path, dict[str, str]]) -> 
             assert "val/elbo" in found
         finally:
             server.terminate()
+
+
+def test_the_script_for_slurm_puts_its_job_back_into_the_queue(tmp_path: Path) -> None:
+    (script,) = [block for block in blocks("sh") if block.startswith("#!/bin/bash")]
+    said = tmp_path / "said"
+    for name, does in (("srun", 'touch "$SAID.started"; sleep 60'), ("scontrol", 'echo "$*" > "$SAID"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SAID": str(said)}
+    with subprocess.Popen(["bash", "-c", script], env=env, start_new_session=True) as job:
+        try:
+            for _ in range(300):
+                if Path(f"{said}.started").exists():
+                    break
+                time.sleep(0.1)
+            job.send_signal(signal.SIGUSR1)
+            job.wait(30)
+        finally:
+            os.killpg(job.pid, signal.SIGKILL)
+    assert said.read_text() == "requeue 7\n"
 
 
 def test_the_set_up_is_two_commands_and_ci_runs_both() -> None:

@@ -179,34 +179,15 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_sweep_leaves_a_numbered_folder_a_job(tmp_path: Path) -> None:
-    done = command("-m", *QUICK[:2], QUICK[3], "trainer.max_epochs=1", "loss.beta=1,4", cwd=tmp_path, timeout=300)
+    done = command(
+        "-m", *QUICK[:2], QUICK[3], "trainer.max_epochs=1", "pictures=false", "loss.beta=1,4", cwd=tmp_path, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (sweep,) = (tmp_path / "outputs").glob("*/*")
     results = [json.loads((sweep / job / "results.json").read_text())["test"] for job in ("0", "1")]
     assert results[1]["loss"] == pytest.approx(results[1]["distortion"] + 4 * results[1]["rate"], rel=1e-5)
     assert results[0]["rate"] > results[1]["rate"]
-
-
-def test_a_job_that_diverges_does_not_stop_the_sweep(tmp_path: Path) -> None:
-    done = command("-m", *QUICK, "optimizer.lr=1e30,1e-3", cwd=tmp_path, timeout=300)
-    (sweep,) = (tmp_path / "outputs").glob("*/*")
-    assert done.returncode == 1
-    assert "the loss is nan" in done.stdout
-    assert "optimizer.lr=1e+30, loss.beta=1" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-    assert not (sweep / "0" / "results.json").exists()
-    assert not (sweep / "0" / "checkpoints").exists()
-    assert (sweep / "1" / "results.json").exists()
-
-
-def test_two_processes_train_like_one(tmp_path: Path) -> None:
-    one = command(*QUICK, "accelerator=cpu", "hydra.run.dir=one", cwd=tmp_path, timeout=300)
-    two = command(*QUICK, "accelerator=ddp_cpu", "hydra.run.dir=two", cwd=tmp_path, timeout=300)
-    assert (one.returncode, two.returncode) == (0, 0), two.stdout + two.stderr
-    assert two.stdout.count("test results of the best checkpoint") == 1
-    a, b = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
-    assert a["test"]["elbo"] == pytest.approx(b["test"]["elbo"], rel=0.02)
-    assert b["device"].startswith("2 x cpu")
+    assert not (sweep / "0" / "figures").exists()
 
 
 def test_an_energy_has_no_bound(tmp_path: Path) -> None:
@@ -251,11 +232,11 @@ def test_a_wheel_runs_from_anywhere(tmp_path: Path) -> None:
     where = [sys.executable, "-c", "import vae_lightning.paths as p; print(p.CONF)"]
     found = subprocess.run(where, cwd=elsewhere, env=env, check=True, capture_output=True, text=True)
     assert found.stdout.strip() == str(target / "vae_lightning" / "conf")
-    program = [sys.executable, str(target / "bin" / "vae-lightning"), *QUICK, "hydra.run.dir=run"]
+    program = [sys.executable, str(target / "bin" / "vae-lightning"), "-m", *QUICK, "hydra.sweep.dir=run"]
     done = subprocess.run(program, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (elsewhere / "run" / "results.json").is_file()
-    (elsewhere / "mine.py").write_text("import vae_lightning\nprint(vae_lightning.load('run').sample(2).shape)\n")
+    assert (elsewhere / "run" / "0" / "results.json").is_file()
+    (elsewhere / "mine.py").write_text("import vae_lightning\nprint(vae_lightning.load('run/0').sample(2).shape)\n")
     done = subprocess.run([sys.executable, "mine.py"], cwd=elsewhere, env=env, capture_output=True, text=True)
     assert done.stdout.strip() == "torch.Size([2, 1, 28, 28])"
 

@@ -545,6 +545,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
         "model.hidden=[8]",
         "trainer.max_epochs=3",
         "logger=none",
+        "pictures=false",
         "accelerator=cpu",
     ]
     return folder, command("-m", *said, f"hydra.sweep.dir='{folder}'", cwd=folder, timeout=120)

@@ -21,7 +21,8 @@ from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.sweep import share, summary
 from vae_lightning.sweep.resume import expand
 
-QUICK = ["data=digits", "data.limit=60", "model.hidden=[8]", "trainer.max_epochs=2", "accelerator=cpu", "logger=none"]
+QUICK = ["data=digits", "data.limit=60", "model.hidden=[8]", "trainer.max_epochs=2"]
+QUICK += ["accelerator=cpu", "logger=none", "pictures=false"]
 HARM = '''
 import os, signal, sys, time
 import torch
@@ -186,9 +187,6 @@ def test_joblib_runs_a_sweep_too(sweep: Callable[..., Any], tmp_path: Path) -> N
     known = statuses(tmp_path / "sweep")
     assert [known[n]["state"] for n in range(3)] == ["failed", "failed", "done"]
     assert "2 of 3 jobs are unfinished" in said
-    code, said = ended(sweep("sweep.resume=sweep", cwd=tmp_path, HARMLESS="1"))
-    assert code == 0, said
-    assert statuses(tmp_path / "sweep")[2] == known[2]
 
 
 def test_who_starts_the_jobs_stays_small(tmp_path: Path) -> None:

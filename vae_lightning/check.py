@@ -117,6 +117,7 @@ ROOT: dict[str, Any] = {
     "condition": Literal["label"] | None,
     "ckpt": str | None,
     "objective": str | list[str],
+    "pictures": bool,
     "debug": bool,
 }
 

@@ -80,11 +80,12 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     parts = {"folder": folder, "debug": config.debug}
     extras = [make(node, **parts) for node in plain(config.get("callback") or {}).values()]
     extras += pruning(config.objective)
+    pictures = [Pictures(folder)] if config.pictures else []
     bar = [ProgressBar()] if config.trainer.enable_progress_bar else []
     best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
-        callbacks=[Together(config, choices), Pictures(folder), progress, *bar, *extras, best, last],
+        callbacks=[Together(config, choices), *pictures, progress, *bar, *extras, best, last],
         loggers=[make(node, **parts) for node in plain(config.get("logger") or {}).values()],
         **parts,
     )

@@ -24,10 +24,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from vae_lightning import status
+from vae_lightning import child, status
 from vae_lightning.search.store import Store
 from vae_lightning.sweep import summary
-from vae_lightning.sweep.process import PRELOAD
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("default")]
 JOBS, TRIALS = 10_000, 300
@@ -43,8 +42,7 @@ def nothing() -> None:
 
 def fork_seconds() -> tuple[float, float]:
     """Median seconds to start a process that has imported everything: from the fork server, and anew."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = child.context()
     forked, anew = [], []
     for _ in range(6):
         start = time.perf_counter()

@@ -67,7 +67,7 @@ def _gpus() -> int:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch
 
-    return torch.cuda.device_count()
+    return max(1, torch.cuda.device_count())  # none: Lightning says so
 
 
 def together(
@@ -75,10 +75,9 @@ def together(
 ) -> Any:
     """What `task` returns in the first of `world` processes that all call it.
 
-    They meet at a port of this
-    machine that nobody else can have, and have the variables that torchrun would set. The first has this process's
-    output and, if given, its `job_logging`; the others are not heard. If one fails all end, as they do with this
-    process, however it ends.
+    They meet at a port of this machine that nobody else can have, and have the variables that torchrun would set. The
+    first has this process's output and, if given, its `job_logging`; the others are not heard. If one fails all end, as
+    they do with this process, however it ends.
 
     Args:
         task: can be pickled.

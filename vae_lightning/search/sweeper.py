@@ -102,7 +102,8 @@ class OptunaSweeper(Sweeper):
         given = parse(list(arguments))
         mine = parse([f"{key}={value}" for key, value in self.params.items()])
         mine = [o for o in mine if o.key_or_group not in {g.key_or_group for g in given}]
-        if wrong := command_line.check([o.input_line or "" for o in [*mine, *given]], self._searchpath(), True):
+        said = ["hydra/sweeper=optuna", *(o.input_line or "" for o in [*mine, *given])]
+        if wrong := command_line.check(said, self._searchpath(), True):
             raise ConfigError("; ".join(wrong))
         overrides, objectives = [*mine, *given], objective.names(self.composed.objective)
         searched, max_epochs = space(overrides), self.composed.trainer.max_epochs
