@@ -93,6 +93,8 @@ def _row(plot: Plot, study: optuna.Study, params: list[str], what: dict[str, Any
     figure.set_size_inches(1.5 + PANEL * len(params), 4.2)
     for axes in figure.axes:
         _plain_ticks(axes)
+    for axes in figure.axes[: len(params)]:
+        _slant(axes)
     return figure
 
 
@@ -106,6 +108,7 @@ def _square(plot: Plot, study: optuna.Study, params: list[str], what: dict[str, 
             axes.set_ylabel(axes.get_ylabel() if i % n == 0 else "")
             axes.set_xlabel(axes.get_xlabel() if i // n == n - 1 else "")
             _plain_ticks(axes)
+            _slant(axes)
     return figure
 
 
@@ -119,16 +122,21 @@ def _parallel(plot: Plot, study: optuna.Study, params: list[str], what: dict[str
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Few numbers on logarithmic axes, and names at an angle."""
+    """Few numbers on logarithmic axes."""
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             low, high = axis.get_view_interval()
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+            subs = (1, 2, 5) if high < 20 * low else (1, 3) if high < 100 * low else (1,)
+            axis.set_major_locator(LogLocator(subs=subs))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
-    if axes.xaxis.have_units():  # names, not numbers
-        for label in axes.get_xticklabels():
-            label.set(rotation=30, ha="right")
+
+
+def _slant(axes: Axes) -> None:
+    """Numbers and names below an axis at an angle, as there is little room."""
+    axes.tick_params("x", labelrotation=30)
+    for label in axes.get_xticklabels():
+        label.set(ha="right")
 
 
 def _curves(plot: Plot, study: optuna.Study, name: str) -> Figure:
