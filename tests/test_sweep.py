@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from vae_lightning import objective, status
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.paths import CONF
 from vae_lightning.sweep import share, summary
+from vae_lightning.sweep.launcher import ProcessLauncher
 from vae_lightning.sweep.resume import expand
 
 QUICK = ["data=digits", "data.limit=60", "model.hidden=[8]", "trainer.max_epochs=2"]
@@ -187,6 +194,28 @@ def test_joblib_runs_a_sweep_too(sweep: Callable[..., Any], tmp_path: Path) -> N
     known = statuses(tmp_path / "sweep")
     assert [known[n]["state"] for n in range(3)] == ["failed", "failed", "done"]
     assert "2 of 3 jobs are unfinished" in said
+
+
+def square(config: DictConfig) -> float:
+    return float(config.seed**2)
+
+
+def test_a_job_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration("config", [f"hydra.sweep.dir={tmp_path}"], RunMode.MULTIRUN)
+    launcher = ProcessLauncher(n_jobs=2)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    launcher.setup(hydra_context=context, task_function=square, config=config)
+    before = len(os.listdir("/proc/self/fd"))
+    returned = launcher.launch([["seed=2"], ["nowhere=1"], ["seed=3"]], 5)
+    assert [r.return_value for r in returned] == pytest.approx([4.0, math.nan, 9.0], nan_ok=True)
+    known = statuses(tmp_path)
+    assert list(known) == [6]  # this task keeps no status
+    assert known[6]["reason"].startswith("ConfigCompositionException: Could not override 'nowhere'")
+    assert known[6]["overrides"] == ["nowhere=1"]
+    assert "Traceback" in (tmp_path / "6" / "output.log").read_text()
+    assert len(os.listdir("/proc/self/fd")) <= before + 8  # the server's, not the jobs'
 
 
 def test_who_starts_the_jobs_stays_small(tmp_path: Path) -> None:

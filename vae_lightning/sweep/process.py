@@ -82,18 +82,26 @@ class Process:
         """What an ended job has returned; NaN, and its status says why, if it has not come so far."""
         self.process.join()
         self._listen()
+        how = child.fate(self.process.exitcode or 0)
+        self._close()
         if hasattr(self, "value"):
             return self.value
-        how = child.fate(self.process.exitcode or 0)
-        if status.read(self.folder).get("state") != status.FAILED:
-            self._died(status.FAILED, how)
+        known = status.read(self.folder)
+        said = known.get("reason") if known.get("state") == status.FAILED else None
+        self._died(status.FAILED, said or how)
         return NAN
 
     def stop(self) -> None:
         """End it, and all that it has started."""
         child.end(self.process)
         self._listen()
+        self._close()
         self._died(status.INTERRUPTED, "interrupted")
+
+    def _close(self) -> None:
+        """There may be thousands of jobs."""
+        self.connection.close()
+        self.process.close()
 
     def _died(self, state: str, reason: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +117,26 @@ def _work(order: Order, connection: Connection, place: int, places: int) -> None
     if places > 1:
         cores(places)
         gpus(place, places)
+    folder = Path(order.config.hydra.sweep.dir) / str(order.number)
+    try:
+        config = _compose(order)
+        folder = (Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        connection.send(folder)
+        with (folder / OUTPUT).open("ab") as file:
+            child.write_to(file.fileno(), file.fileno())
+        returned = run_job(order.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", order.context)
+        connection.send(returned.return_value)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        status.update(folder, state=status.FAILED, reason=reason)
+        with (folder / OUTPUT).open("a") as file:
+            traceback.print_exc(file=file)
+        sys.exit(1)
+
+
+def _compose(order: Order) -> DictConfig:
+    """The configuration of a job, as Hydra's own launchers have it."""
     setup_globals()
     version.setbase("1.3")
     Plugins.instance()
@@ -117,16 +145,4 @@ def _work(order: Order, connection: Connection, place: int, places: int) -> None
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = order.number
     HydraConfig.instance().set_config(config)
-    folder = (Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    connection.send(folder)
-    with (folder / OUTPUT).open("ab") as file:
-        child.write_to(file.fileno(), file.fileno())
-    try:
-        returned = run_job(order.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", order.context)
-        connection.send(returned.return_value)
-    except Exception as error:
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        status.update(folder, state=status.FAILED, reason=reason, overrides=order.overrides)
-        sys.exit(1)
+    return config

@@ -74,6 +74,8 @@ def outcome(known: Mapping[str, Any]) -> str:
     >>> outcome({"state": "failed", "reason": "ValueError: no"})
     'failed: ValueError: no'
     """
+    if not known:
+        return "ended, without a status"
     if known["state"] != status.DONE:
         return f"{known['state']}: {reason(known)}"
     results = known["result"] if isinstance(known["result"], list) else [known["result"]]
