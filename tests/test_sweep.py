@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -36,10 +37,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 class Harm(Callback):
-    """Does something to the second epoch of some seeds, unless HARMLESS is set."""
+    """Does something to the second epoch of some seeds."""
 
     def __init__(self, seed, how, folder):
-        self.how, self.folder = "HARMLESS" not in os.environ and how.get(f"s{seed}"), folder
+        self.how, self.folder = how.get(f"s{seed}"), folder
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 1 and self.how:
@@ -68,20 +69,42 @@ class Harm(Callback):
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
-    """Starts `-m` with a callback that does harm to some of the seeds."""
-    own = tmp_path_factory.mktemp("own")
-    (own / "harm.py").write_text(HARM)
-    (own / "callback").mkdir()
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the callback."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "harm.py").write_text(HARM)
+    (folder / "callback").mkdir()
+    return folder
 
-    def start(*arguments: str, cwd: Path, harm: dict[int, str] | None = None, **env: str) -> subprocess.Popen[str]:
-        node = {"_target_": "harm.Harm", "seed": "${seed}", "how": {f"s{k}": v for k, v in (harm or {}).items()}}
-        if harm is not None:
-            OmegaConf.save({"harm": node}, own / "callback" / "harm.yaml")
-            first = [f"--config-dir={own}", "-m", "callback=harm", *QUICK, "hydra.sweep.dir=sweep"]
-            arguments = (*first, *arguments)
-        environment = {**os.environ, "PYTHONPATH": str(own), "COLUMNS": "200", "OMP_NUM_THREADS": "1", **env}
-        line = [sys.executable, "-m", "vae_lightning", *arguments]
+
+def write(own: Path, harm: dict[int, str]) -> None:
+    """What is done to which seed, from now on."""
+    node = {"_target_": "harm.Harm", "seed": "${seed}", "how": {f"s{k}": v for k, v in harm.items()}}
+    OmegaConf.save({"harm": node}, own / "callback" / "harm.yaml")
+
+
+@pytest.fixture(scope="module")
+def resumed(own: Path) -> Callable[..., tuple[int, str]]:
+    """Runs what is left of a sweep, without harm."""
+
+    def run(*arguments: str, cwd: Path) -> tuple[int, str]:
+        write(own, {})
+        line = [sys.executable, "-m", "vae_lightning", "sweep.resume=sweep", *arguments]
+        done = forked.run(line, cwd, forked.environment(PYTHONPATH=str(own)), timeout=240)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sweep(own: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts `-m` with a callback that does harm to some of the seeds."""
+
+    def start(*arguments: str, cwd: Path, harm: dict[int, str]) -> subprocess.Popen[str]:
+        write(own, harm)
+        first = [f"--config-dir={own}", "-m", "callback=harm", *QUICK, "hydra.sweep.dir=sweep"]
+        environment = {**os.environ, "PYTHONPATH": str(own), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+        line = [sys.executable, "-m", "vae_lightning", *first, *arguments]
         pipe = subprocess.PIPE
         group = {"start_new_session": True}  # as a terminal does, whose Ctrl-C goes to all of it
         return subprocess.Popen(
@@ -120,7 +143,9 @@ def statuses(folder: Path) -> dict[int, dict[str, Any]]:
     return {int(path.name): known for path, known in summary.jobs(folder).items()}
 
 
-def test_twelve_jobs_of_which_four_fail_each_in_its_way(sweep: Callable[..., Any], tmp_path: Path) -> None:
+def test_twelve_jobs_of_which_four_fail_each_in_its_way(
+    sweep: Callable[..., Any], resumed: Callable[..., Any], tmp_path: Path
+) -> None:
     harm = {1: "fail", 4: "leave", 7: "die", 9: "diverge"}
     code, said = ended(sweep("seed=range(12)", "hydra.launcher.n_jobs=2", cwd=tmp_path, harm=harm))
     folder = tmp_path / "sweep"
@@ -150,7 +175,7 @@ def test_twelve_jobs_of_which_four_fail_each_in_its_way(sweep: Callable[..., Any
     before = {
         p: p.read_bytes() for n in set(range(12)) - set(harm) for p in (folder / str(n)).rglob("*") if p.is_file()
     }
-    code, said = ended(sweep("sweep.resume=sweep", cwd=tmp_path, HARMLESS="1"))
+    code, said = resumed(cwd=tmp_path)
     assert code == 0, said
     after = statuses(folder)
     assert {n for n in after if after[n]["pid"] != first[n]["pid"]} == set(harm)
@@ -160,7 +185,9 @@ def test_twelve_jobs_of_which_four_fail_each_in_its_way(sweep: Callable[..., Any
         assert "going on after epoch 1" in (folder / str(n) / "output.log").read_text()
 
 
-def test_interrupted_from_the_keyboard_it_can_go_on(sweep: Callable[..., Any], tmp_path: Path) -> None:
+def test_interrupted_from_the_keyboard_it_can_go_on(
+    sweep: Callable[..., Any], resumed: Callable[..., Any], tmp_path: Path
+) -> None:
     running = sweep("seed=1,2", cwd=tmp_path, harm={1: "hang"})
     pid = int(until(lambda: (p := tmp_path / "sweep/0/hangs").exists() and p.read_text()))
     os.killpg(running.pid, signal.SIGINT)
@@ -170,7 +197,7 @@ def test_interrupted_from_the_keyboard_it_can_go_on(sweep: Callable[..., Any], t
     assert "Traceback" not in said
     assert gone(pid)
     assert {n: known["state"] for n, known in statuses(tmp_path / "sweep").items()} == {0: "interrupted"}
-    code, said = ended(sweep("sweep.resume=sweep", "hydra/launcher=basic", cwd=tmp_path, HARMLESS="1"))
+    code, said = resumed("hydra/launcher=basic", cwd=tmp_path)
     assert code == 0, said
     assert "going on after epoch 1" in said
     assert {n: known["state"] for n, known in statuses(tmp_path / "sweep").items()} == {0: "done", 1: "done"}
