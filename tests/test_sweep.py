@@ -16,6 +16,7 @@ from typing import Any
 
 import forked
 import pytest
+import torch
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -190,6 +191,7 @@ def test_interrupted_from_the_keyboard_it_can_go_on(
 ) -> None:
     running = sweep("seed=1,2", cwd=tmp_path, harm={1: "hang"})
     pid = int(until(lambda: (p := tmp_path / "sweep/0/hangs").exists() and p.read_text()))
+    assert os.getpgid(pid) == pid  # the terminal's Ctrl-C does not reach it
     os.killpg(running.pid, signal.SIGINT)
     code, said = ended(running, 30)
     assert code == 130
@@ -223,8 +225,8 @@ def test_joblib_runs_a_sweep_too(sweep: Callable[..., Any], tmp_path: Path) -> N
     assert "2 of 3 jobs are unfinished" in said
 
 
-def square(config: DictConfig) -> float:
-    return float(config.seed**2)
+def threads(config: DictConfig) -> float:
+    return float(100 * config.seed + torch.get_num_threads())
 
 
 def test_a_job_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
@@ -233,10 +235,12 @@ def test_a_job_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
     config = loader.load_configuration("config", [f"hydra.sweep.dir={tmp_path}"], RunMode.MULTIRUN)
     launcher = ProcessLauncher(n_jobs=2)
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
-    launcher.setup(hydra_context=context, task_function=square, config=config)
+    launcher.setup(hydra_context=context, task_function=threads, config=config)
     before = len(os.listdir("/proc/self/fd"))
     returned = launcher.launch([["seed=2"], ["nowhere=1"], ["seed=3"]], 5)
-    assert [r.return_value for r in returned] == pytest.approx([4.0, math.nan, 9.0], nan_ok=True)
+    cores = max(1, len(os.sched_getaffinity(0)) // 2)
+    each = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
+    assert [r.return_value for r in returned] == pytest.approx([200 + each, math.nan, 300 + each], nan_ok=True)
     known = statuses(tmp_path)
     assert list(known) == [6]  # this task keeps no status
     assert known[6]["reason"].startswith("ConfigCompositionException: Could not override 'nowhere'")
