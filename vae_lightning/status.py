@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vae_lightning.atomic import replaced
 
 NAME = "status.json"
+OUTPUT = "output.log"  # beside it, of a job of a sweep: all that it printed
 RUNNING, DONE, FAILED, PRUNED, INTERRUPTED = "running", "done", "failed", "pruned", "interrupted"
 
 
@@ -28,6 +30,22 @@ def read(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError:  # not ours, or damaged: as if nothing were known
         return {}
+
+
+def own(overrides: Sequence[str]) -> list[str]:
+    """What a job was told of itself, without what is Hydra's.
+
+    >>> own(["seed=1", "+hydra.job.env_set.A=1", "hydra.sweep.subdir='3'"])
+    ['seed=1']
+    """
+    return [o for o in overrides if not o.lstrip("+").startswith("hydra.")]
+
+
+def results(known: Mapping[str, Any]) -> list[float]:
+    """The numbers that a job which is done has come to, one for each name in its `objective`; none of another job."""
+    if known.get("state") != DONE:
+        return []
+    return known["result"] if isinstance(known["result"], list) else [known["result"]]
 
 
 def update(folder: Path, **values: Any) -> None:

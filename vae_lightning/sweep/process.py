@@ -22,7 +22,6 @@ from vae_lightning import child, status
 from vae_lightning.objective import names
 from vae_lightning.sweep.share import cores, gpus
 
-OUTPUT = "output.log"  # in the job's folder: all that it printed
 NAN = float("nan")
 
 
@@ -104,9 +103,7 @@ class Process:
         self.process.close()
 
     def _died(self, state: str, reason: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        own = [o for o in self.overrides if not o.lstrip("+").startswith("hydra.")]
-        told = {"overrides": own, "objective": names(self.objective)}
+        told = {"overrides": status.own(self.overrides), "objective": names(self.objective)}
         seconds = round(time.time() - self.since, 3)
         status.update(self.folder, **told, state=state, reason=reason, seconds=seconds)
 
@@ -123,14 +120,14 @@ def _work(order: Order, connection: Connection, place: int, places: int) -> None
         folder = (Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         connection.send(folder)
-        with (folder / OUTPUT).open("ab") as file:
+        with (folder / status.OUTPUT).open("ab") as file:
             child.write_to(file.fileno(), file.fileno())
         returned = run_job(order.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", order.context)
         connection.send(returned.return_value)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         status.update(folder, state=status.FAILED, reason=reason)
-        with (folder / OUTPUT).open("a") as file:
+        with (folder / status.OUTPUT).open("a") as file:
             traceback.print_exc(file=file)
         sys.exit(1)
 

@@ -64,7 +64,7 @@ class Progress:
         self.console.print(said, markup=False, highlight=False)
 
     def _told(self, number: int, overrides: Sequence[str]) -> str:
-        said = [o for o in overrides if o not in self.same and not o.lstrip("+").startswith("hydra.")]
+        said = [o for o in status.own(overrides) if o not in self.same]
         return " ".join([f"job {number}", *said])
 
 
@@ -78,6 +78,6 @@ def outcome(known: Mapping[str, Any]) -> str:
         return "ended, without a status"
     if known["state"] != status.DONE:
         return f"{known['state']}: {reason(known)}"
-    results = known["result"] if isinstance(known["result"], list) else [known["result"]]
-    said = "  ".join(f"{name} {value:.2f}" for name, value in zip(known["objective"], results, strict=True))
+    found = zip(known["objective"], status.results(known), strict=True)
+    said = "  ".join(f"{name} {value:.2f}" for name, value in found)
     return f"{said}  in {known['seconds']:.0f} s"

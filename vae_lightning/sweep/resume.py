@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from vae_lightning.errors import ConfigError
+from vae_lightning.ranks.place import restarts
 from vae_lightning.resume import key
 
 KEY = "sweep.resume="
@@ -17,7 +18,7 @@ VARIABLE = "VAE_LIGHTNING_RESUME"  # tells each job, wherever its launcher runs 
 
 def is_resumed() -> bool:
     """Whether this job, or this sweep, may have been begun before: asked for, or put back into the queue by Slurm."""
-    return VARIABLE in os.environ or int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    return VARIABLE in os.environ or restarts() > 0
 
 
 def expand(arguments: Sequence[str]) -> list[str]:

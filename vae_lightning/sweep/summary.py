@@ -48,7 +48,7 @@ def show(folder: Path) -> int:
         table.add_column(column, overflow="fold", justify="left" if column in ("overrides", "state") else "right")
     for path in shown:
         known = every[path]
-        cells = [f"{value:.2f}" for value in _results(known)] or [""] * len(names)
+        cells = [f"{value:.2f}" for value in status.results(known)] or [""] * len(names)
         seconds = f"{known['seconds']:.1f}" if "seconds" in known else ""
         state = "done, the best" if len(names) == 1 and path in best[:1] and len(good) > 1 else known["state"]
         told = " ".join(o for o in known["overrides"] if o not in common)
@@ -87,18 +87,12 @@ def _kept(every: Mapping[Path, Status], common: Iterable[str]) -> list[str]:
     return [o for known in list(every.values())[:1] for o in known["overrides"] if o in common]
 
 
-def _results(known: Status) -> list[float]:
-    if known["state"] != status.DONE:
-        return []
-    return known["result"] if isinstance(known["result"], list) else [float(known["result"])]
-
-
 def _rank(known: Status) -> float:
     """Lower is better, by the first of several objectives."""
-    value, name = _results(known)[0], known["objective"][0]
+    value, name = status.results(known)[0], known["objective"][0]
     return -value if direction(name) == "maximize" else value
 
 
 def _log(folder: Path) -> Path:
-    output = folder / "output.log"
+    output = folder / status.OUTPUT
     return output if output.exists() else folder / "vae_lightning.log"
