@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,27 @@ class Visit:
 
     def __init__(self, page: Any) -> None:
         self.page, self.asked, self.complaints = page, [], []
+        self.waiting: set[Any] = set()  # requests without an answer yet
         page.set_default_timeout(SLOW)
-        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("request", self._asks)
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda request: self.waiting.discard(request))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+
+    def _asks(self, request: Any) -> None:
+        self.asked.append(request.url)
+        if "/heartbeat/" not in request.url:  # the explorer's, which lasts as long as the page
+            self.waiting.add(request)
+
+    def rests(self) -> None:
+        """Wait until nothing is asked for and every picture stands: a click on one that is being loaded is lost."""
+        still, end = 0, monotonic() + SLOW / 1000
+        while still < 3:
+            assert monotonic() < end, [request.url for request in self.waiting]
+            self.page.wait_for_timeout(100)
+            ready = not self.waiting and self.page.evaluate("[...document.images].every(i => i.complete)")
+            still = still + 1 if ready else 0
 
     def stayed_here(self, *allowed: str) -> bool:
         """Nothing was asked for elsewhere, and nothing went wrong."""
@@ -52,7 +70,8 @@ class Visit:
         return str(self.page.locator(f"#{name} img").get_attribute("src"))
 
     def changes(self, name: str, act: Callable[[], Any]) -> None:
-        """Do something, and wait until that part shows another picture."""
+        """Do something once the page rests, and wait until that part shows another picture."""
+        self.rests()
         before = self.picture(name)
         act()
         self.page.wait_for_function(

@@ -108,7 +108,7 @@ def build(space: Space, title: str) -> gr.Blocks:
         everything = [seen, again, *whole]
         for dim, slider in zip(space.order, sliders, strict=True):
             slider.input(partial(moves.slide, dim), [slider, z, label], point, **LIVE)
-        plane.select(click, [z, label], whole, **QUIET)
+        plane.select(click, [z, label], whole, **LIVE)
         sample.click(moves.draw, label, whole, **QUIET)
         reset.click(moves.reset, label, whole, **QUIET)
         label.change(moves.relabel, [z, label], point, **LIVE)
