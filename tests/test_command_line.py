@@ -14,6 +14,7 @@ from vae_lightning.check import nodes, problems, read
 from vae_lightning.command import start
 from vae_lightning.command_line import INTERVAL, check
 from vae_lightning.compose import compose
+from vae_lightning.override import quoted
 from vae_lightning.paths import CONF
 from vae_lightning.resume import expand
 
@@ -327,6 +328,14 @@ def test_a_run_folder_cannot_bring_settings_of_hydra(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"")
     found = expand([f"ckpt={tmp_path}", "seed=4"])
     assert found == ["loss.beta=2", f"ckpt='{tmp_path}/last.ckpt'", "seed=4", f"hydra.run.dir='{tmp_path}'"]
+
+
+@pytest.mark.parametrize(
+    "text", ["it's", "a,b=[c]", r"a\b", r"a\\b", "end\\", r"x\'y", '{"a": "it\'s \\"q\\""}', " é ", ""]
+)
+def test_a_quoted_text_is_that_text(text: str) -> None:
+    config, _ = compose([f"ckpt={quoted(text)}"])
+    assert config.ckpt == text
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:

@@ -283,6 +283,14 @@ def test_a_resumed_sweep_has_its_command_line(tmp_path: Path, monkeypatch: pytes
     assert found[5:] == [f"hydra.sweep.dir='{tmp_path}'", "+hydra.job.env_set.VAE_LIGHTNING_RESUME='1'"]
 
 
+@pytest.mark.parametrize("content", ["", "3", "[]", "{}", '{"epoch": 1}', '{"state": "do'])
+def test_a_damaged_status_is_of_a_job_to_be_run_again(content: str, tmp_path: Path) -> None:
+    for job in ("0", "1"):
+        status.update(tmp_path / job, state="done", result=1.0, overrides=[f"seed={job}"], objective=["test/elbo"])
+    (tmp_path / "0" / status.NAME).write_text(content)
+    assert summary.show(tmp_path) == 1
+
+
 @pytest.mark.parametrize(("n", "shown"), [(5, 5), (100, 80)])
 def test_a_long_table_shows_the_best_and_the_failed(
     n: int, shown: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

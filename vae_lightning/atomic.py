@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,3 +28,14 @@ def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, allow_nan: bool = True) -> None:
+    """A file of JSON for people to read.
+
+    Raises:
+        ValueError: a number is not finite, where that is not allowed; nothing was written.
+    """
+    text = json.dumps(value, indent=2, allow_nan=allow_nan)
+    with replaced(path) as file:
+        file.write(text + "\n")

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from vae_lightning import command_line
 from vae_lightning.check import plain
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.override import quoted
 from vae_lightning.paths import CONF
 
 log = logging.getLogger("vae_lightning")
@@ -39,8 +40,8 @@ def start(name: str, folders: str) -> NoReturn:
         if lost := [a for a in bare if not Path(a).expanduser().exists()]:
             raise ConfigError(f"{', '.join(lost)}: there is no such file or folder")
         rest = [a for a in arguments if a not in bare]
-        quoted = ",".join("'" + a.replace("'", "\\'") + "'" for a in bare)
-        return [*rest, f"{folders}=[{quoted}]"] if bare else rest
+        named = ",".join(map(quoted, bare))
+        return [*rest, f"{folders}=[{named}]"] if bare else rest
 
     def job(config: DictConfig) -> Any:
         settings = plain(config)

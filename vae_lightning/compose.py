@@ -13,6 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
+from vae_lightning.override import quoted
 from vae_lightning.paths import CONF
 
 
@@ -31,7 +32,7 @@ def compose(
     >>> choices["model"], config.loss.beta
     ('conv', 4)
     """
-    where = ",".join(f"'file://{path}'" for path in searchpath)
+    where = ",".join(quoted(f"file://{path}") for path in searchpath)
     extra = [f"hydra.searchpath=[{where}]"] if where else []
     with _hydra():
         config = hydra_compose(name, [*overrides, *extra], return_hydra_config=True)

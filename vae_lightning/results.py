@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vae_lightning.atomic import replaced
+from vae_lightning.atomic import write_json
 from vae_lightning.errors import UserError
 from vae_lightning.units import UNITS
 
@@ -74,11 +74,9 @@ def write(results: dict[str, Any], path: Path, told: str = "test") -> None:
         UserError: a number is not finite.
     """
     try:
-        text = json.dumps(results, indent=2, allow_nan=False)
+        write_json(path, results, allow_nan=False)
     except ValueError as error:
         raise UserError(f"{path}: a result is not finite, nothing was written: {results[told]}") from error
-    with replaced(path) as file:
-        file.write(text + "\n")
 
 
 def show(results: dict[str, Any], folder: Path) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from vae_lightning.errors import ConfigError
+from vae_lightning.override import key, quoted
 
 
 def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
@@ -78,16 +77,6 @@ def expand(arguments: Sequence[str]) -> list[str]:
     saved = folder / ".hydra" / "overrides.yaml"
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
     kept = [o for o in old if (name := key(o)) and name not in given and not name.startswith("hydra")]
-    where = [] if "hydra.run.dir" in given else [f"hydra.run.dir='{folder}'"]
-    rest = [f"ckpt='{checkpoint}'" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
+    where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
+    rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]
-
-
-def key(argument: str) -> str | None:
-    """The key that an override sets; None for a flag."""
-    if argument.startswith("-"):
-        return None
-    try:
-        return OverridesParser.create().parse_override(argument).key_or_group
-    except HydraException:
-        return None

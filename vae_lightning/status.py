@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_lightning.atomic import replaced
+from vae_lightning.atomic import write_json
 
 NAME = "status.json"
 OUTPUT = "output.log"  # beside it, of a job of a sweep: all that it printed
@@ -28,7 +28,7 @@ def read(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError:  # not ours, or damaged: as if nothing were known
+    except (ValueError, TypeError):  # not ours, or damaged: as if nothing were known
         return {}
 
 
@@ -52,6 +52,4 @@ def update(folder: Path, **values: Any) -> None:
     """Add `values` to what is known. One process at a time writes: the job, and after its death who started it."""
     known = read(folder) | values
     folder.mkdir(parents=True, exist_ok=True)
-    with replaced(folder / NAME) as file:
-        json.dump(known, file, indent=2)
-        file.write("\n")
+    write_json(folder / NAME, known)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vae_lightning.atomic import replaced
+from vae_lightning.atomic import replaced, write_json
 from vae_lightning.errors import UserError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -37,8 +37,7 @@ def write(folder: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> N
     with replaced(folder / WEIGHTS, "wb") as file:
         file.write(content)
     said = {**record, "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest()}}
-    with replaced(folder / CONFIG) as file:
-        file.write(json.dumps(said, indent=2, allow_nan=False) + "\n")
+    write_json(folder / CONFIG, said, allow_nan=False)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from vae_lightning import status
 from vae_lightning.errors import ConfigError
+from vae_lightning.override import key
 from vae_lightning.ranks.place import Place, job, place, restarts
-from vae_lightning.resume import key
 
 SILENT = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "ckpt")  # whoever says one of these wants a folder of his own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from vae_lightning.atomic import replaced
+from vae_lightning.atomic import write_json
 from vae_lightning.search import plot
 from vae_lightning.search.plan import lost
 
@@ -32,9 +31,7 @@ def tell(study: optuna.Study, address: str, n_trials: int, folder: Path) -> None
         folder: of the sweep.
     """
     found = summary(study, address, n_trials)
-    with replaced(folder / NAME) as file:
-        json.dump(found, file, indent=2)
-        file.write("\n")
+    write_json(folder / NAME, found)
     figures = plot.draw(study, found["objective"], found["importances"], folder / FIGURES)
     out = Console(soft_wrap=True, highlight=False, markup=False)
     out.print("\n".join(_lines(found)))

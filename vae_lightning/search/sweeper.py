@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lightning import command_line, objective, status
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.override import quoted
 from vae_lightning.schema import Count, Fraction, NonNegativeInt
 from vae_lightning.search.trial import VARIABLE, Name
 from vae_lightning.sweep.resume import VARIABLE as RESUME
@@ -143,17 +144,8 @@ class OptunaSweeper(Sweeper):
         """What a job is told beside its settings: its folder, its trial if that may be pruned, and to go on."""
         told = [*overrides, f"hydra.sweep.subdir='{number}'"]
         if search.plan.pruner["name"] != "none":
-            name = str(Name(store.address, search.study.study_name, number, search.plan.pruner))
-            told.append(f"++hydra.job.env_set.{VARIABLE}={_quoted(name)}")
+            name = Name(store.address, search.study.study_name, number, search.plan.pruner)
+            told.append(f"++hydra.job.env_set.{VARIABLE}={quoted(name)}")
         if begun:
             told.append(f"++hydra.job.env_set.{RESUME}='1'")
         return told
-
-
-def _quoted(text: str) -> str:
-    """As a value of an override.
-
-    >>> print(_quoted('{"a": "it\\'s"}'))
-    '{"a": "it\\'s"}'
-    """
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

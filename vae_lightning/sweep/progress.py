@@ -74,7 +74,7 @@ def outcome(known: Mapping[str, Any]) -> str:
     >>> outcome({"state": "failed", "reason": "ValueError: no"})
     'failed: ValueError: no'
     """
-    if not known:
+    if "state" not in known:
         return "ended, without a status"
     if known["state"] != status.DONE:
         return f"{known['state']}: {reason(known)}"

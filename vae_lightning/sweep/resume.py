@@ -9,8 +9,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from vae_lightning.errors import ConfigError
+from vae_lightning.override import key, quoted
 from vae_lightning.ranks.place import restarts
-from vae_lightning.resume import key
 
 KEY = "sweep.resume="
 VARIABLE = "VAE_LIGHTNING_RESUME"  # tells each job, wherever its launcher runs it
@@ -41,6 +41,6 @@ def expand(arguments: Sequence[str]) -> list[str]:
     rest = [a for a in arguments if a not in asked and a not in ("-m", "--multirun")]
     replaced = {"hydra.mode", "hydra.sweep.dir", f"hydra.job.env_set.{VARIABLE}", *map(key, rest)}
     old = [o for o in old if key(o) not in replaced]
-    where = [f"hydra.sweep.dir='{folder.absolute()}'", f"+hydra.job.env_set.{VARIABLE}='1'"]
+    where = [f"hydra.sweep.dir={quoted(folder.absolute())}", f"+hydra.job.env_set.{VARIABLE}='1'"]
     own = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
     return ["--multirun", *own, *old, *rest, *where]

@@ -29,9 +29,9 @@ class Summary(Callback):
 
 
 def jobs(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The status of each job of a sweep, by its folder."""
+    """The status of each job of a sweep, by its folder. One that cannot be read is of a job that has not ended well."""
     found = sorted((p.parent for p in folder.rglob(status.NAME)), key=by_number)
-    return {path: status.read(path) for path in found}
+    return {path: {"state": status.RUNNING, "overrides": [], **status.read(path)} for path in found}
 
 
 def show(folder: Path) -> int:
@@ -42,7 +42,7 @@ def show(folder: Path) -> int:
     best = sorted(good, key=lambda path: _rank(every[path]))
     shown = sorted({*best[:MOST], *bad[:MOST], *[path for path in every if len(every) <= MOST]}, key=by_number)
     common = set.intersection(*(set(known["overrides"]) for known in every.values())) if len(every) > 1 else set()
-    names: list[str] = next((known["objective"] for known in every.values()), [])
+    names: list[str] = next((known["objective"] for known in every.values() if "objective" in known), [])
     table = Table(title=f"{len(every)} jobs", caption=" ".join(_kept(every, common)) or None)
     for column in ("job", "overrides", *names, "seconds", "state"):
         table.add_column(column, overflow="fold", justify="left" if column in ("overrides", "state") else "right")
