@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vae_lightning import noise
+from vae_lightning import noise, step
 from vae_lightning.anneal import Anneal
 from vae_lightning.context import one_hot
 from vae_lightning.data.loader import Minibatch
@@ -61,7 +61,7 @@ class LitVAE(L.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.anneals, self.seed, self.log_every = anneals, seed, log_every_n_steps
         self.gradient_clip_val, self.record = gradient_clip_val, record or {}
-        self.meter, self.annealed = Meter(), dict[str, float]()
+        self.meter, self.annealed, self.step = Meter(), dict[str, float](), step.make.get()()
 
     # ---- training -------------------------------------------------------------------------------------------------
     def training_step(self, chunk: Iterable[Minibatch], _: int) -> dict[str, int]:
@@ -79,22 +79,15 @@ class LitVAE(L.LightningModule):
 
     def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
         self._anneal(batch.epoch)
-        noise.reseed(self.device, self.seed, noise.TRAIN, batch.number, self.global_rank)
-        values = self._values(batch)
-        loss = values["loss"]
-        self._refuse_non_finite(values)
-        self.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)
+        values = self.step(self, batch, optimizer)
         self.meter.add(values, batch.size)
         if batch.steps:
-            optimizer.step()
-            for parameter in self.trained:  # what zero_grad does, without its record for the profiler
-                parameter.grad = None
             if self.global_step % self.log_every == 0:
                 self._log_training()
             self._schedule("step")
         return values
 
-    def _values(self, batch: Minibatch) -> dict[str, Tensor]:
+    def values(self, batch: Minibatch) -> dict[str, Tensor]:
         """The loss and its terms, in nats per image."""
         with over(batch.total):
             loss, terms = self.loss(self.model, batch.x, self.context(batch.y))
@@ -111,7 +104,11 @@ class LitVAE(L.LightningModule):
                 self.annealed[anneal.path] = value
                 anneal.apply(self, value)
 
-    def _refuse_non_finite(self, values: dict[str, Tensor]) -> None:
+    def refuse_non_finite(self, values: dict[str, Tensor]) -> None:
+        """
+        Raises:
+            NonFiniteError: the loss is not a finite number; says what it was made of.
+        """
         if math.isfinite(values["loss"].item()):
             return
         terms = ", ".join(f"{name}={value.item():g}" for name, value in values.items() if name != "loss")
@@ -161,7 +158,7 @@ class LitVAE(L.LightningModule):
     def _evaluate(self, chunk: Iterable[Minibatch], stream: int) -> None:
         for batch in chunk:
             noise.reseed(self.device, self.seed, stream, batch.number, self.global_rank)
-            self.meter.add(self._values(batch), batch.size)
+            self.meter.add(self.values(batch), batch.size)
 
     def on_validation_epoch_end(self) -> None:
         means = self._finish_evaluation("val")

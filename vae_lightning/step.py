@@ -1,0 +1,45 @@
+"""What happens to one minibatch in training: its gradient, and the step of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from vae_lightning import noise
+from vae_lightning.data.loader import Minibatch
+
+if TYPE_CHECKING:
+    from vae_lightning.lit import LitVAE
+
+
+class Step:
+    """Operation by operation, as torch does it."""
+
+    def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
+        """The loss and its terms, in nats per image, after the gradient was added and, if it is time, used."""
+        values = self.gradient(lit, batch)
+        lit.refuse_non_finite(values)
+        if batch.steps:
+            self.update(lit, optimizer)
+        return values
+
+    def gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
+        """Adds the gradient of a minibatch to that of the parameters, from noise that only the minibatch decides."""
+        noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
+        values = lit.values(batch)
+        loss = values["loss"]
+        lit.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)
+        return values
+
+    def update(self, lit: LitVAE, optimizer: LightningOptimizer) -> None:
+        """Moves the parameters, and forgets the gradient."""
+        optimizer.step()
+        for parameter in lit.trained:  # what zero_grad does, without its record for the profiler
+            parameter.grad = None
+
+
+make: ContextVar[Callable[[], Step]] = ContextVar("make", default=Step)  # who trains several runs at once says another
