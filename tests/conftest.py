@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import forked
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.distributions import Distribution
@@ -115,6 +117,7 @@ def context(config: DictConfig, c: torch.Tensor) -> torch.Tensor:
     return c if config.condition == "label" else c[:, :0]
 
 
+Small = Callable[..., Run]  # what the fixture `small` gives
 SMALL = ["model.hidden=[16]", "model.latent_dim=4"]
 
 
@@ -128,6 +131,15 @@ def ready(option: str, *overrides: str) -> tuple[VAE, nn.Module, torch.Tensor, t
     return model, loss, x, context(config, y)
 
 
+def pytest_collection_finish() -> None:
+    """What has been imported stays: Python's collector need not look through it again and again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # some libraries complain of what is not collected at the end
+
+
 def pytest_configure() -> None:
     """Several workers share the cores: a thread each."""
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -135,8 +147,13 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _exact() -> Iterator[None]:
-    """float64, argument validation and a known seed for each test."""
+def _exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """float64, argument validation and a known seed for each test.
+
+    With `debug=true` autograd checks all gradients. It also writes down, at each operation, the lines that led to it:
+    half of the time of a small run, as there are seventy, and nobody reads them.
+    """
+    monkeypatch.setattr(torch.fx.traceback, "format_stack", list)
     torch.set_default_dtype(torch.float64)
     Distribution.set_default_validate_args(True)
     torch.manual_seed(0)
@@ -155,16 +172,27 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
+def configured(*overrides: str) -> tuple[DictConfig, dict[str, Any]]:
+    """As `compose`, but that what differs in values alone is composed once: these are set as Hydra does it, at last."""
+    values = [o for o in overrides if o[0] not in "+~" and o.partition("=")[0] not in TRAINING]
+    config, choices = composed(*(o for o in overrides if o not in values))
+    config = config.copy()
+    for value in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(config, value.key_or_group, value.value(), merge=True)
+    return config, dict(choices)
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Run]:
-    """A prepared run on a few digits in float64: `small("model=conv", folder="a")`."""
+    """A prepared run on a few digits in float64, of narrow networks: `small("posterior=laplace", folder="a")`."""
 
     def make(*overrides: str, folder: str = "run") -> Run:
-        precision = (
-            [] if any("precision" in o or "accelerator=" in o for o in overrides) else ["trainer.precision=64-true"]
-        )
+        told = " ".join(overrides)
+        precision = [] if "precision" in told or "accelerator=" in told else ["trainer.precision=64-true"]
         defaults = [] if any(o.startswith("accelerator=") for o in overrides) else ["accelerator=cpu"]
-        config, choices = compose([*DRAW_FREE, *defaults, *precision, "trainer.max_epochs=2", "debug=true", *overrides])
+        narrow = [] if any(o.startswith(("model=", "model.hidden=")) for o in overrides) else ["model.hidden=[64]"]
+        how = [*DRAW_FREE, *defaults, *precision, *narrow, "trainer.max_epochs=2", "debug=true", *overrides]
+        config, choices = configured(*how)
         (tmp_path / folder).mkdir(exist_ok=True)
         return prepare(config, choices, tmp_path / folder)
 
@@ -186,6 +214,12 @@ def command(
     """Run `python -m vae_lightning` as a user would, forked or with an interpreter of its own: see `forked.run`."""
     env = forked.environment() if data is None else forked.environment(VAE_LIGHTNING_DATA=data)
     return forked.run([sys.executable, "-m", "vae_lightning", *arguments], cwd, env, timeout, anew)
+
+
+def fit(run: Run) -> Run:
+    """The same run, trained."""
+    run.trainer.fit(run.lit, run.data, ckpt_path=run.resumed, weights_only=True)
+    return run
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import hydra
 import pytest
 from conftest import COMPANIONS, command, names, options
 
 from vae_lightning import command_line
 from vae_lightning.check import nodes, problems, read
-from vae_lightning.command import start
+from vae_lightning.command import run, start
 from vae_lightning.command_line import INTERVAL, check
 from vae_lightning.compose import compose
 from vae_lightning.override import quoted
@@ -55,6 +57,7 @@ BAD = [
     ("data.batch_size=0", ["data.batch_size: must be a whole number >= 1, not 0"]),
     ("data.limit=0", ["data.limit: must be a whole number >= 1, or null, not 0"]),
     ("data.binarize=grey", ["data.binarize: must be one of dynamic, static, threshold, none, not 'grey'"]),
+    ("accelerator.graph=maybe", ["accelerator.graph: must be true or false, not 'maybe'"]),
     ("seed=-1", ["seed: must be a whole number >= 0, not -1"]),
     ("condition=labels", ["condition: must be one of label, or null, not 'labels'"]),
     (
@@ -249,7 +252,7 @@ def test_every_option_says_what_it_is(path: Path) -> None:
     assert any(line.startswith("# ") and line.endswith(".") for line in lines[:4])
 
 
-LIGHT = [["vae_lightning", *words] for words in (["--help"], ["--cfg", "job"], ["loss.bta=4"])]
+LIGHT = [["vae_lightning", *words] for words in (["--help"], ["--cfg", "job"], ["loss.bta=4", "model=cnov"])]
 COMMANDS = sorted({path.stem for path in CONF.glob("*.yaml")} - {"config", "command"})
 LIGHT += [[f"vae_lightning.{name}", "--help"] for name in COMMANDS]
 
@@ -269,6 +272,34 @@ assert not heavy, heavy
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "words"), [("config", ["model=conv"]), ("config", ["--resolve"]), ("report", [])])
+def test_help_is_that_of_hydra(
+    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "elbow.yaml").touch()
+    monkeypatch.setattr(sys, "argv", ["vae_lightning", "--help", f"--config-dir={tmp_path}", *words])
+    theirs = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(lambda _: None)
+    said = []
+    for each in (theirs, partial(run, name, lambda _: None)):
+        with pytest.raises(SystemExit, match="0"):
+            each()
+        said.append(capsys.readouterr().out)
+    ours = said[1]
+    assert ours == said[0]
+    assert ("elbow" in ours) == (name == "config")
+
+
+def test_help_of_what_cannot_be_composed_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vae_lightning", "--help", "loss.bta=4"])
+    with pytest.raises(SystemExit) as end:
+        run("config", lambda _: None)
+    assert end.value.code == 2
+    assert "loss.bta" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from vae_lightning.build import make
 from vae_lightning.compose import compose
+from vae_lightning.data.digits import Digits
 from vae_lightning.data.idx import Idx
 from vae_lightning.data.images import Images
 from vae_lightning.data.loader import MemoryLoader, Minibatch
@@ -225,6 +227,13 @@ def test_order_is_a_function_of_seed_and_epoch_and_resumes_anywhere() -> None:
     assert torch.cat(begun + rest).tolist() == labels(loader(), 3)
     other.set_epoch(4)
     assert torch.cat([b.y for b in minibatches(other)]).tolist() == labels(loader(), 4)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    theirs, raw = load_digits(), Digits(size=8, test_size=300).read(None)
+    grey, labels = (torch.cat(part) for part in zip(raw.train, raw.test, strict=True))
+    assert torch.equal(grey.squeeze(1), (torch.from_numpy(theirs.images) / 16 * 255).round().to(torch.uint8))
+    assert torch.equal(labels, torch.from_numpy(theirs.target).long())
 
 
 @contextmanager

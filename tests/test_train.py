@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-from conftest import COMPANIONS, options, same, weights
+from conftest import COMPANIONS, Small, fit, options, same, weights
 from lightning.pytorch.plugins.precision import Precision
 
 from vae_lightning.anneal import Anneal
@@ -22,13 +21,6 @@ from vae_lightning.errors import ConfigError, NonFiniteError
 from vae_lightning.logger import MetricsCSV
 from vae_lightning.precision import LeanPrecision, lean
 from vae_lightning.train import Run
-
-Small = Callable[..., Run]
-
-
-def fit(run: Run) -> Run:
-    run.trainer.fit(run.lit, run.data, ckpt_path=run.resumed, weights_only=True)
-    return run
 
 
 def metrics(run: Run) -> list[dict[str, str]]:

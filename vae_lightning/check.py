@@ -146,8 +146,10 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
             if key not in target.parameters:
                 known = ", ".join(sorted(set(target.parameters) - target.facts))
                 found[name] = f"no such key: {node['_target_']} has {known}"
-            elif wrong := _wrong(node, key, target.parameters[key]):
-                found[name] = _in_options(wrong, choices)
+                continue
+            where, home, last = _home(config, node, key)
+            if wrong := _wrong(home, last, target.parameters[key]):
+                found[where or name] = _in_options(wrong, choices)
     for group, key, allowed, advice in needs:
         other = key.partition(":")[0]
         if other != key:
@@ -158,6 +160,15 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         if value not in allowed and key not in found:
             found.setdefault(group, f"{choices.get(group)} does not go with {said}: {advice}")
     return found
+
+
+def _home(config: DictConfig, node: DictConfig, key: str) -> tuple[str, DictConfig, str]:
+    """Where the value of `key` is written: here, or in a group that nothing else checks, as `accelerator` is."""
+    link = re.fullmatch(r"\$\{(\w+)\.(\w+)\}", str(node._get_node(key)))
+    group = config.get(link[1]) if link else None
+    if link is None or not isinstance(group, DictConfig) or "_target_" in group or link[2] not in group:
+        return "", node, key
+    return f"{link[1]}.{link[2]}", group, link[2]
 
 
 def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:

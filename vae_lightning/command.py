@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 from vae_lightning import command_line
 from vae_lightning.check import plain
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.help import text
+from vae_lightning.importing import uncollected
 from vae_lightning.override import quoted
 from vae_lightning.paths import CONF
 
@@ -45,7 +47,9 @@ def start(name: str, folders: str) -> NoReturn:
 
     def job(config: DictConfig) -> Any:
         settings = plain(config)
-        return get_object(settings.pop("_target_"))(**settings)
+        with uncollected():
+            work = get_object(settings.pop("_target_"))
+        return work(**settings)
 
     run(name, job, expand)
 
@@ -64,9 +68,12 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
     try:
         sys.argv[1:] = expand(sys.argv[1:])
         flags, overrides = command_line.split(sys.argv[1:])
-        custom = flags.config_path or flags.config_name or flags.hydra_help or flags.help
+        custom = flags.config_path or flags.config_name or flags.hydra_help
         searchpath = [str(Path(flags.config_dir).absolute())] if flags.config_dir else []
-        wrong = [] if custom else command_line.check(overrides, searchpath, flags.multirun, name)
+        if flags.help and not custom:
+            print(text(overrides, searchpath, name, flags.resolve))
+            sys.exit(0)
+        wrong = [] if custom or flags.help else command_line.check(overrides, searchpath, flags.multirun, name)
     except ConfigError as error:
         wrong = [str(error)]
     if wrong:

@@ -42,7 +42,7 @@ def check(
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as error:
             lines[f"{text}: not of the form key=value ({first_line(error)})"] = None
-    groups = _groups([CONF, *map(Path, searchpath)])
+    groups = options([CONF, *map(Path, searchpath)])
     chosen, values = [], []
     for override in parsed:
         if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
@@ -82,7 +82,8 @@ def check(
     return list(lines)
 
 
-def _groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+def options(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """The options of each group in these folders."""
     found: dict[str, list[str]] = {}
     for path in sorted(p for folder in folders for p in folder.glob("*/*.yaml")):
         found.setdefault(path.parent.name, []).append(path.stem)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lightning import objective, status
 from vae_lightning.check import plain, problems
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.importing import uncollected
 from vae_lightning.ranks import place as ranks
 from vae_lightning.ranks.start import processes, together
 from vae_lightning.ranks.work import hush
@@ -91,7 +92,8 @@ def _train_together(config: DictConfig, choices: dict[str, Any], folder: Path) -
 
 
 def _train(config: DictConfig, choices: dict[str, Any], folder: Path) -> None:
-    from vae_lightning.train import train
+    with uncollected():
+        from vae_lightning.train import train
 
     train(config, choices, folder)
 
