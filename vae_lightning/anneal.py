@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vae_lightning.schema import Count, Fraction, NonNegative
 
@@ -52,7 +55,55 @@ class Anneal:
         Raises:
             AttributeError: `module` has nothing at `path`.
         """
-        owner, _, name = self.path.rpartition(".")
-        target = attrgetter(owner)(module) if owner else module
+        target, name = _place(module, self.path)
         getattr(target, name)
         setattr(target, name, value)
+
+
+class Tensors:
+    """Numbers that change, as tensors that stay: what was recorded or compiled once reads the value of the day.
+
+    >>> head, tensors = nn.Softplus(beta=1.0), Tensors(torch.device("cpu"), torch.float32)
+    >>> with tensors.used(head, {"beta": 3.0}):
+    ...     head.beta
+    tensor(3.)
+    >>> head.beta
+    1.0
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.tensors, self.values = dict[str, Tensor](), dict[str, float]()
+
+    def get(self, name: str, value: float) -> Tensor:
+        """The tensor of this name, (), with this value."""
+        if name not in self.tensors:
+            self.tensors[name] = torch.full((), value, device=self.device, dtype=self.dtype)
+        elif self.values[name] != value:
+            self.tensors[name].fill_(value)
+        self.values[name] = value
+        return self.tensors[name]
+
+    @contextmanager
+    def used(self, module: nn.Module, values: Mapping[str, float]) -> Iterator[None]:
+        """Inside, the attributes of `module` at these paths are tensors; afterwards the numbers that they were.
+
+        What is a tensor already is left alone: somebody else keeps it.
+        """
+        numbers = []
+        for path, value in values.items():
+            target, name = _place(module, path)
+            number = getattr(target, name)
+            if not torch.is_tensor(number):
+                numbers.append((target, name, number))
+                setattr(target, name, self.get(path, value))
+        try:
+            yield
+        finally:
+            for target, name, number in numbers:
+                setattr(target, name, number)
+
+
+def _place(module: nn.Module, path: str) -> tuple[nn.Module, str]:
+    owner, _, name = path.rpartition(".")
+    return (attrgetter(owner)(module) if owner else module), name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -14,7 +13,6 @@ def one_hot(y: Tensor, n_context: int) -> Tensor:
     tensor([[0., 1.],
             [0., 0.]])
     """
-    dtype = torch.get_default_dtype()
-    if not n_context:
-        return torch.zeros(len(y), 0, dtype=dtype, device=y.device)
-    return F.one_hot(y.clamp(min=0), n_context).to(dtype) * (y >= 0).unsqueeze(1)
+    if n_context == 0:
+        return torch.empty(len(y), 0, device=y.device)
+    return (y.unsqueeze(1) == torch.arange(n_context, device=y.device)).to(torch.get_default_dtype())

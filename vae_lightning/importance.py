@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-IN_CACHE = 2**20  # numbers that the decoder gives at once: more of them do not stay in a processor's cache
+from vae_lightning.heap import keep_freed_memory
+
+IN_CACHE = 2**21  # numbers that the decoder gives at once: more of them do not stay in a processor's cache
 ON_GPU = 2**26
 
 
@@ -34,6 +36,8 @@ def importance(model: Any, x: Tensor, c: Tensor, samples: int, chunk: int | None
         samples: per image.
         chunk: samples per image at a time; by default so many that memory stays flat.
     """
+    if x.device.type == "cpu":
+        keep_freed_memory()
     rows = _rows(x.device, math.prod(model.likelihood.param_shape))
     found = []
     for images, contexts in zip(x.split(max(1, rows // 64)), c.split(max(1, rows // 64)), strict=True):

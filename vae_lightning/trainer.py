@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from vae_lightning.bfloat16 import why_slow
+from vae_lightning.callback.accelerate import Accelerate
+from vae_lightning.callback.memory_format import MemoryFormat
 from vae_lightning.checkpoint import AtomicCheckpointIO
 from vae_lightning.errors import ConfigError
+from vae_lightning.heap import keep_freed_memory
 from vae_lightning.precision import lean
 from vae_lightning.ranks.place import place
 from vae_lightning.schema import Count, Positive
+
+log = logging.getLogger("vae_lightning")
 
 
 def trainer(
@@ -36,6 +43,9 @@ def trainer(
     devices: Count | list[int] | str = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true",
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    channels_last: Literal["auto"] | bool = "auto",
+    graph: bool = False,
+    compile: bool = False,
     num_nodes: Count = 1,
     minibatches_per_step: Count = 16,
     gradient_clip_val: Positive | None = None,
@@ -49,7 +59,9 @@ def trainer(
     """The Trainer of a run.
 
     `minibatches_per_step`, `gradient_clip_val`, `accumulate_grad_batches` and `log_every_n_steps` count minibatches
-    and optimiser steps, of which Lightning sees several at once: the data module and `LitVAE` carry them out.
+    and optimiser steps, of which Lightning sees several at once: the data module and `LitVAE` carry them out. `graph`
+    and `compile` are other ways to make a step, see `Accelerate`; `channels_last` is for images, see `MemoryFormat`.
+    On a processor on which bfloat16 would be slower, a run in bf16-mixed is one in float32, and says so.
 
     Raises:
         ConfigError: this machine has no such accelerator, or not so many; the message is Lightning's.
@@ -59,6 +71,11 @@ def trainer(
             f"trainer.check_val_every_n_epoch={check_val_every_n_epoch} is more than trainer.max_epochs={max_epochs}: "
             "without a validation there is no best checkpoint to test"
         )
+    keep_freed_memory()
+    processor = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+    if processor and precision == "bf16-mixed" and (why := why_slow()):
+        log.warning("trainer.precision=bf16-mixed: %s, where bfloat16 is slower than float32; training in float32", why)
+        precision = "32-true"
     try:
         gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
         made = L.Trainer(
@@ -76,7 +93,11 @@ def trainer(
             detect_anomaly=debug,
             inference_mode=False,  # a loss may need a gradient by z, as a penalty
             default_root_dir=folder,
-            callbacks=list(callbacks),
+            callbacks=[
+                MemoryFormat(channels_last),
+                Accelerate(graph, compile),
+                *callbacks,
+            ],
             logger=list(loggers),
             plugins=[AtomicCheckpointIO(), *_cluster()],
             sync_batchnorm=gpu,  # of no meaning to one process, and impossible on the processor

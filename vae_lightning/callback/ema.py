@@ -8,7 +8,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vae_lightning.schema import Fraction
 
@@ -24,16 +23,29 @@ class EMA(WeightAveraging):
     """
 
     def __init__(self, decay: Fraction = 0.999) -> None:
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__()
+        self.decay, self.begun = decay, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert self._average_model is not None
+        # Asked once: torch's own update asks the device at every step, and the processor waits for the answer.
+        self.begun = int(self._average_model.n_averaged) > 0
+        trainer.optimizers[0].register_step_post_hook(lambda *_: self._update(pl_module))
+
+    @torch.no_grad()
+    def _update(self, pl_module: L.LightningModule) -> None:
         average = self._average_model
         assert average is not None
-
-        def update(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            average.update_parameters(pl_module)
-
-        trainer.optimizers[0].register_step_post_hook(update)
+        averages = [*average.module.parameters(), *average.module.buffers()]
+        pairs = list(zip(averages, [*pl_module.parameters(), *pl_module.buffers()], strict=True))
+        followed = [pair for pair in pairs if self.begun and pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not (self.begun and pair[0].is_floating_point())]  # counts, and the start
+        if followed:
+            torch._foreach_lerp_([a for a, _ in followed], [w for _, w in followed], 1 - self.decay)
+        if copied:
+            torch._foreach_copy_([a for a, _ in copied], [w for _, w in copied])
+        average.n_averaged += 1
+        self.begun = True
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Only a run that goes on takes the weights themselves; a test is one of the average."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,22 @@ for _name, _value in _before.items():  # zuko changes them for everybody
     setattr(Distribution, _name, _value)
 zuko.distributions.NormalizingFlow.arg_constraints = {}  # it has none, and says so neither to validation
 flows, compose = zuko.flows, zuko.transforms.ComposedTransform
+
+
+class _Coupling(zuko.transforms.CouplingTransform):
+    """Keeps with a mask which coordinates it chooses: to ask at each pass makes the processor wait for the device."""
+
+    def __init__(self, meta: Callable[[Tensor], Transform], mask: Tensor) -> None:
+        Transform.__init__(self)
+        if not hasattr(mask, "chosen"):
+            setattr(mask, "chosen", (mask.nonzero().squeeze(-1), (~mask).nonzero().squeeze(-1)))  # noqa: B010
+        self.meta = meta
+        self.idx_a: Tensor
+        self.idx_b: Tensor
+        self.idx_a, self.idx_b = getattr(mask, "chosen")  # noqa: B009  # of which the type of a tensor knows nothing
+
+
+zuko.flows.coupling.CouplingTransform = _Coupling
 
 
 class Pushforward(Distribution):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import OneHotCategorical, RelaxedOneHotCategorical, register_kl
 from torch.types import _size
 
 
@@ -21,14 +21,14 @@ class RelaxedOneHot(OneHotCategorical):
 
     has_rsample = True
 
-    def __init__(self, temperature: float, logits: Tensor, straight_through: bool = False) -> None:
+    def __init__(self, temperature: float | Tensor, logits: Tensor, straight_through: bool = False) -> None:
         self.temperature, self.straight_through = temperature, straight_through
         super().__init__(logits=logits)
 
     def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
         """Points of the simplex, (*sample_shape, B, K)."""
-        temperature = self.logits.new_tensor(self.temperature)
-        soft = RelaxedOneHotCategorical(temperature, logits=self.logits).rsample(sample_shape)
+        relaxed = RelaxedOneHotCategorical(self.temperature, logits=self.logits)  # type: ignore[arg-type]  # or a float
+        soft = relaxed.rsample(sample_shape)
         if not self.straight_through:
             return soft
         hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
@@ -43,3 +43,9 @@ class RelaxedOneHot(OneHotCategorical):
         if value.requires_grad:
             raise ValueError("a relaxed draw has no probability under a categorical; its rate has a closed form")
         return super().log_prob(value)
+
+
+@register_kl(RelaxedOneHot, OneHotCategorical)
+def _kl_one_hot(q: RelaxedOneHot, p: OneHotCategorical) -> Tensor:
+    """sum_k q_k log(q_k / p_k) in nats, shape (B,). Every probability is positive, as they come from logits."""
+    return (q.probs * (q.logits - p.logits)).sum(-1)

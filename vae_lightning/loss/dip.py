@@ -22,7 +22,8 @@ def covariance(latent: Latent, kind: Literal["i", "ii"]) -> Tensor:
     Kumar et al. (2018), arXiv:1711.00848, eq. 5: Cov z = E Cov(z|x) + Cov E(z|x), the first of which is diagonal.
     """
     means = gather(latent.q.mean)
-    found = means.T.cov(correction=0).reshape(means.shape[1], means.shape[1])
+    away = means - means.mean(0)
+    found = away.T @ away / len(means)  # torch's own asks the device whether its weights are integers
     return found + torch.diag(average(latent.q.variance.mean(0))) if kind == "ii" else found
 
 

@@ -27,8 +27,8 @@ def kernel(a: Tensor, b: Tensor, kind: Kernel) -> Tensor:
     typical = 2.0 * a.shape[-1]
     if kind == "rbf":
         return (-squares / typical).exp()
-    scales = torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], dtype=a.dtype, device=a.device) * typical
-    return (scales / (scales + squares.unsqueeze(-1))).sum(-1)
+    scales = [s * typical for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+    return torch.stack([scale / (scale + squares) for scale in scales]).sum(0)
 
 
 def mmd(a: Tensor, b: Tensor, kind: Kernel) -> Tensor:

@@ -34,11 +34,10 @@ def log_importance(batch: int, n_train: int, weighting: Weighting, like: Tensor)
     if weighting == "weighted":
         return like.new_full((batch, batch), -math.log(batch * n_train))
     m = batch - 1
-    weights = like.new_full((batch, batch), 1 / m)
-    weights.fill_diagonal_(1 / n_train)
     rows = torch.arange(batch, device=like.device)
-    weights[rows, (rows + 1) % batch] = max(n_train - m, 0) / (n_train * m)
-    return weights.log()
+    further = (rows - rows.unsqueeze(1)) % batch  # by how many images the column lies behind the row
+    weights = like.new_full((batch, batch), 1 / m).masked_fill(further == 0, 1 / n_train)
+    return weights.masked_fill(further == 1, max(n_train - m, 0) / (n_train * m)).log()
 
 
 def decompose(latent: Latent, n_train: int, weighting: Weighting) -> tuple[Tensor, Tensor, Tensor]:

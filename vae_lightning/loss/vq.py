@@ -38,13 +38,19 @@ class VQ(nn.Module):
         """x (B, C, H, W), context (B, C) -> the loss and its terms, all in nats per image."""
         trace: Trace = model(x, c)
         terms = parts(trace)
-        q = trace.latents[0].q
+        q, codes = trace.latents[0].q, trace.latents[0].p.book.n_codes  # type: ignore[attr-defined]
         codebook, commitment = q.codebook_cost.mean(), q.commitment_cost.mean()  # type: ignore[attr-defined]
         loss = terms["distortion"] + terms["rate"] + codebook + self.commitment * commitment
-        return loss, {**terms, "commitment": commitment, "code_entropy": _entropy(gather(q.index))}  # type: ignore[attr-defined]
+        entropy = _entropy(gather(q.index), codes)  # type: ignore[attr-defined]
+        return loss, {**terms, "commitment": commitment, "code_entropy": entropy}
 
 
-def _entropy(index: Tensor) -> Tensor:
-    """Of the codes that a minibatch uses, in nats; its exponential is known as the perplexity."""
-    share = index.flatten().unique(return_counts=True)[1] / index.numel()
-    return -(share * share.log()).sum().to(torch.get_default_dtype())
+def _entropy(index: Tensor, codes: int) -> Tensor:
+    """Of the codes that a minibatch uses, in nats; its exponential is known as the perplexity.
+
+    >>> _entropy(torch.tensor([[3, 0], [3, 0]]), codes=8)  # log 2
+    tensor(0.6931)
+    """
+    each = torch.ones(index.numel(), device=index.device)
+    uses = torch.zeros(codes, device=index.device).index_add_(0, index.flatten(), each)
+    return torch.special.entr(uses / index.numel()).sum()

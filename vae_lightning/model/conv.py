@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vae_lightning.model.layer import ImageDecoder, ImageEncoder, twice
+from vae_lightning.model.layer import ConvTranspose, ImageDecoder, ImageEncoder, twice
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.vae import VAE, Likelihood, flat_vae
@@ -99,7 +99,7 @@ def conv(
             (h, w), (small_h, small_w), stride = sizes[i], sizes[i + 1], strides[i]
             extra = h - (small_h - 1) * stride - reach, w - (small_w - 1) * stride - reach
             bias, wide = i == 0 or norm == "none", twice(activation, widths[i]) if i else out_channels
-            layers.append(nn.ConvTranspose2d(widths[i + 1], wide, kernel_size, stride, padding, extra, bias=bias))
+            layers.append(ConvTranspose(widths[i + 1], wide, kernel_size, stride, padding, extra, bias=bias))
             layers += after(widths[i]) if i else []
         return nn.Sequential(*layers)
 

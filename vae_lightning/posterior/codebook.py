@@ -97,11 +97,11 @@ class Codebook(nn.Module):
         chosen = shared(torch.randint(n, (self.n_codes,), device=encodings.device))
         fresh = take(encodings, chosen // self.positions, chosen % self.positions)
         self.count.lerp_(used, 1 - (self.ema or 0.99))
-        dead = self.count < self.restart_below
-        self.count.masked_fill_(dead, 1.0)
+        dead = (self.count < self.restart_below).unsqueeze(1)  # (K, 1)
+        self.count.masked_fill_(dead.squeeze(1), 1.0)
         if self.ema > 0:
             self.total.lerp_(total, 1 - self.ema)
-            self.total[dead] = fresh[dead]
+            self.total.copy_(torch.where(dead, fresh, self.total))
             self.codes.copy_(self.total / self.count.clamp(min=1e-5).unsqueeze(1))
         else:
-            self.codes[dead] = fresh[dead]
+            self.codes.copy_(torch.where(dead, fresh, self.codes))

@@ -5,10 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributions, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.types import _size
 
 from vae_lightning.schema import Count
 
 TRAITS = {"space": "real", "learned": True}
+
+
+class Components(MixtureSameFamily):
+    """A mixture that is drawn from without a question to the device."""
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
+        """(*sample_shape, *event). The component is the first arrival of K exponential clocks: the Gumbel-max trick."""
+        with torch.no_grad():
+            each = self.component_distribution.sample(sample_shape)  # (*sample_shape, K, *event)
+            logits = self.mixture_distribution.logits
+            clocks = torch.empty((*sample_shape, *logits.shape), dtype=logits.dtype, device=logits.device)
+            chosen = (logits - clocks.exponential_().log()).argmax(-1)
+            chosen = chosen.view(*chosen.shape, *[1] * (1 + len(self.event_shape)))
+            return each.take_along_dim(chosen, len(sample_shape)).squeeze(len(sample_shape))
 
 
 class Mixture(nn.Module):
@@ -34,4 +49,4 @@ class Mixture(nn.Module):
     def forward(self, c: Tensor) -> distributions.Distribution:
         """c (B, C) -> p, batch (), event (D,): the same for every context."""
         components = Independent(Normal(self.mean, self.log_scale.exp()), self.mean.dim() - 1)
-        return MixtureSameFamily(Categorical(logits=self.logits), components)
+        return Components(Categorical(logits=self.logits), components)
