@@ -19,6 +19,7 @@ from vae_lightning.errors import NonFiniteError
 from vae_lightning.gather import over
 from vae_lightning.meter import Meter
 from vae_lightning.model.vae import VAE
+from vae_lightning.precision import spare_questions
 from vae_lightning.scheduler import Scheduler
 
 
@@ -62,6 +63,7 @@ class LitVAE(L.LightningModule):
         self.anneals, self.seed, self.log_every = anneals, seed, log_every_n_steps
         self.gradient_clip_val, self.record = gradient_clip_val, record or {}
         self.meter, self.annealed, self.step = Meter(), dict[str, float](), step.make.get()()
+        self.latest = dict[str, Tensor]()  # what the last minibatch of a call came to, for who shows it
 
     # ---- training -------------------------------------------------------------------------------------------------
     def training_step(self, chunk: Iterable[Minibatch], _: int) -> dict[str, int]:
@@ -71,10 +73,7 @@ class LitVAE(L.LightningModule):
         for batch in chunk:
             values = self._minibatch(batch, optimizer)
             images += batch.size
-        name, shown = "loss", values["loss"]
-        if self.bounds(values):
-            name, shown = "elbo", -(values["distortion"] + values["rate"])
-        self.log(name, shown.detach(), prog_bar=True, logger=False, batch_size=1)
+        self.latest = {name: value.detach() for name, value in values.items()}
         return {"images": images}
 
     def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
@@ -207,6 +206,8 @@ class LitVAE(L.LightningModule):
         apart = {id(p) for group in groups for p in group["params"]}
         rest = [p for p in self.trained if id(p) not in apart]
         optimizer = self.make_optimizer(parameters=[{"params": rest}, *groups])
+        if self.device.type == "cpu":
+            spare_questions(optimizer)
         scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)
         return [optimizer], [scheduler]
 

@@ -11,15 +11,33 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from vae_lightning import status
+from vae_lightning.lit import LitVAE
 
 log = logging.getLogger("vae_lightning")
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar without the version of a logger."""
+    """Lightning's bar, drawn some times a second, with what the last minibatch came to."""
+
+    SECONDS = 0.1  # between two drawings: each takes as long as a small network's step
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        if time.monotonic() - self._drawn >= self.SECONDS or trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, *args)
+            self._drawn = time.monotonic()
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        """The bound in nats per image, or the loss where there is none, and what Lightning was told to show."""
+        assert isinstance(pl_module, LitVAE)
+        shown = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        latest = pl_module.latest
+        if pl_module.bounds(latest):
+            return {"elbo": -(latest["distortion"] + latest["rate"]).item(), **shown}
+        return {"loss": latest["loss"].item(), **shown} if latest else shown
 
 
 class Progress(Callback):

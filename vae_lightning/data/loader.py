@@ -77,6 +77,7 @@ class MemoryLoader:
         self.chunk = max(1, chunk // accumulate) * accumulate  # a resumed run never starts between two gradients
         self.minibatches = math.ceil(len(images) / batch_size)
         self.epoch = self.position = 0
+        self.pixels = torch.Generator(images.device)
 
     def __len__(self) -> int:
         return math.ceil(self.minibatches / self.chunk)
@@ -121,8 +122,8 @@ class MemoryLoader:
         """The `i`-th of this epoch, of images (B, C, H, W) and labels (B,)."""
         index = self.epoch * self.minibatches + i
         if self.dynamic:  # P(255 u < grey) = grey / 255
-            generator = noise.generator(x.device, self.seed, noise.PIXELS, index)
-            pixels = torch.rand(x.shape, device=x.device, generator=generator).mul_(255).lt_(x)
+            self.pixels.manual_seed(noise.key(self.seed, noise.PIXELS, index))
+            pixels = torch.rand(x.shape, device=x.device, generator=self.pixels).mul_(255).lt_(x)
         else:
             pixels = scaled(x)
         group = i // self.accumulate * self.accumulate * self.batch_size

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent
 
 from vae_lightning.model.layer import rows, with_context
 from vae_lightning.model.mlp import MLP, hidden_layers
+from vae_lightning.model.product import Linear
 from vae_lightning.model.vae import VAE, Inference, Likelihood, at_least_float32
 from vae_lightning.schema import Count, Gated, NonNegative
 from vae_lightning.trace import Latent, Trace, draw, draw_plain
@@ -30,10 +31,8 @@ class Step(nn.Module):
 
     def __init__(self, latent_dim: int, width: int, below: int, n_context: int, how: dict[str, Any]) -> None:
         super().__init__()
-        self.p = nn.Linear(width, 2 * latent_dim)
-        self.q = nn.Sequential(
-            *hidden_layers(width + below + n_context, [width], **how), nn.Linear(width, 2 * latent_dim)
-        )
+        self.p = Linear(width, 2 * latent_dim)
+        self.q = nn.Sequential(*hidden_layers(width + below + n_context, [width], **how), Linear(width, 2 * latent_dim))
         self.next = nn.Sequential(*hidden_layers(width + latent_dim + n_context, [width], **how))
 
     def prior(self, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vae_lightning.model.layer import activation as make_activation
 from vae_lightning.model.layer import norm as make_norm
 from vae_lightning.model.layer import rows, twice, with_context
+from vae_lightning.model.product import Linear
 from vae_lightning.model.vae import VAE, Likelihood, flat_vae
 from vae_lightning.schema import Count, Fraction, Gated, NonNegative, Norm
 
@@ -25,7 +26,7 @@ class Residual(nn.Module):
     def __init__(self, inner: nn.Module, before: int, after: int) -> None:
         super().__init__()
         self.inner = inner
-        self.shortcut: nn.Module = nn.Identity() if before == after else nn.Linear(before, after, bias=False)
+        self.shortcut: nn.Module = nn.Identity() if before == after else Linear(before, after, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.inner(x)
@@ -44,7 +45,7 @@ def hidden_layers(
     layers: list[nn.Module] = []
     for before, after in pairwise([width, *hidden]):
         wide = twice(activation, after)
-        inner: list[nn.Module] = [nn.Linear(before, wide), make_norm(norm, wide, image=False)]
+        inner: list[nn.Module] = [Linear(before, wide), make_norm(norm, wide, image=False)]
         inner += [make_activation(activation, negative_slope), nn.Dropout(dropout)]
         inner = [layer for layer in inner if not _idle(layer)]
         layers += [Residual(nn.Sequential(*inner), before, after)] if residual else inner
@@ -75,7 +76,7 @@ class MLP(nn.Module):
         self.in_dims, self.out_shape = len(in_shape), tuple(out_shape)
         width = math.prod(in_shape) + n_context
         layers = hidden_layers(width, hidden, activation, negative_slope, norm, dropout, residual)
-        last = nn.Linear([width, *hidden][-1], math.prod(out_shape))
+        last = Linear([width, *hidden][-1], math.prod(out_shape))
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributions, nn
+from torch.distributions import register_kl
 
 TRAITS = {"space": "real", "learned": False}
+
+
+class StandardNormal(distributions.Normal):
+    """N(0, 1). Its own KL from a normal distribution takes half of the operations, which a small network notices."""
+
+
+@register_kl(distributions.Normal, StandardNormal)
+def _kl_normal_standard(q: distributions.Normal, p: StandardNormal) -> Tensor:
+    """Kingma and Welling (2014), appendix B, in nats; the shape of q's batch."""
+    squares = torch.addcmul(q.scale.square(), q.loc, q.loc)
+    return torch.add(squares, q.scale.log(), alpha=-2).sub(1).div(2)
 
 
 class Normal(nn.Module):
@@ -29,4 +41,4 @@ class Normal(nn.Module):
 
     def forward(self, c: Tensor) -> distributions.Distribution:
         """c (B, C) -> p, batch (), event (D, h, w): the same for every context."""
-        return distributions.Independent(distributions.Normal(self.mean, self.scale), self.mean.dim())
+        return distributions.Independent(StandardNormal(self.mean, self.scale), self.mean.dim())

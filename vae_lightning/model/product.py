@@ -1,0 +1,70 @@
+"""Products of matrices on processors for which torch's own library leaves half of the speed unused."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
+
+LARGE = 2**25  # multiplications: 64 x 700 x 700; below, the way there takes longer than is gained
+
+
+class Linear(nn.Linear):
+    """torch's own, computed by oneDNN where that is faster. The same but for rounding; parameters are the same.
+
+    >>> Linear(3, 2)(torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        large = x.dtype is torch.float32 and x.dim() == 2 and len(x) * self.weight.numel() >= LARGE
+        if not large or x.device.type != "cpu" or not faster() or _observed(x):
+            return F.linear(x, self.weight, self.bias)
+        out: Tensor = Product.apply(x, self.weight, self.bias)
+        return out
+
+
+class Product(torch.autograd.Function):
+    """x (N, in), weight (out, in), bias (out) or None -> (N, out), all float32, by oneDNN."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (gradient,) = ctx.saved_tensors, gradients
+        by_x, by_weight, by_bias = ctx.needs_input_grad
+        return (
+            Product.apply(gradient, weight.t(), None) if by_x else None,
+            Product.apply(gradient.t(), x.t(), None) if by_weight else None,
+            gradient.sum(0) if by_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
+
+
+def _observed(x: Tensor) -> bool:
+    """Whether more is asked for than the numbers: several models at once, a graph, another precision."""
+    return has_torch_function_unary(x) or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+
+
+@cache
+def faster() -> bool:
+    """On AMD's processors with AVX-512, of which MKL, which torch takes for its products, uses the older half."""
+    capabilities = torch.cpu.get_capabilities()
+    wide_amd = "AMD" in str(capabilities.get("cpu_name")) and capabilities.get("avx512_f")
+    libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return bool(wide_amd) and libraries and hasattr(torch.ops.mkldnn, "_linear_pointwise")
