@@ -24,14 +24,15 @@ def constant(*modules: nn.Module) -> Iterator[None]:
     >>> critic.weight.grad is None, z.grad is None
     (True, False)
     """
-    live = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in live:
-        parameter.requires_grad_(False)
+    homes = [m._parameters for module in modules for m in module.modules()]
+    before = [(home, name, p) for home in homes for name, p in home.items() if p is not None]
+    for home, name, parameter in before:
+        home[name] = parameter.detach()  # type: ignore[assignment]
     try:
         yield
     finally:
-        for parameter in live:
-            parameter.requires_grad_(True)
+        for home, name, parameter in before:
+            home[name] = parameter
 
 
 @dataclass(frozen=True)

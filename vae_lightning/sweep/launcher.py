@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from omegaconf import DictConfig
 
 from vae_lightning import status
 from vae_lightning.schema import Count
-from vae_lightning.sweep.process import Order, Process
+from vae_lightning.sweep.process import Order, Process, Work
 from vae_lightning.sweep.progress import Progress
 from vae_lightning.sweep.resume import is_resumed
+from vae_lightning.sweep.work import work
 
 Overrides = Sequence[str]
+Numbered = tuple[int, Overrides]  # a job
 
 
 class ProcessLauncher(Launcher):
@@ -29,6 +32,8 @@ class ProcessLauncher(Launcher):
     Args:
         n_jobs: jobs at the same time. Cores are shared out among them, and GPUs if there are several.
     """
+
+    work: Work = staticmethod(work)  # what runs in the process of several jobs
 
     def __init__(self, n_jobs: Count = 1) -> None:
         self.n_jobs = n_jobs
@@ -44,7 +49,7 @@ class ProcessLauncher(Launcher):
         return [ended[number] for number, _ in jobs]
 
     def stream(
-        self, jobs: Iterable[tuple[int, Overrides]], n: int | None = None, same: Collection[str] = ()
+        self, jobs: Iterable[Numbered], n: int | None = None, same: Collection[str] = ()
     ) -> Iterator[tuple[int, JobReturn]]:
         """Each job's number and what it returned, as it ends. The next is asked for when there is a place for it.
 
@@ -55,34 +60,59 @@ class ProcessLauncher(Launcher):
         """
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         folder = Path(self.config.hydra.sweep.dir)
-        waiting = iter(jobs)
+        bundles, single = self.bundles(jobs), deque[Numbered]()
         running: dict[int, Process] = {}  # by place
         with Progress(n, folder, same) as progress:
             try:
                 while True:
-                    while len(running) < self.n_jobs and (job := next(waiting, None)) is not None:
-                        number, overrides = job
-                        known = status.read(folder / str(number)) if is_resumed() else {}
-                        if known.get("state") == status.DONE:
-                            progress.ended(number, overrides, known)
-                            yield number, _returned(overrides, known["result"])
-                            continue
-                        place = min(set(range(self.n_jobs)) - running.keys())
-                        order = Order(number, list(overrides), self.context, self.task, self.config)
-                        running[place] = Process(order, folder / str(number), place, self.n_jobs)
-                        progress.started(number, overrides)
+                    while len(running) < self.n_jobs:
+                        bundle = [single.popleft()] if single else next(bundles, [])
+                        if not bundle:
+                            break
+                        done = {number: known for number, _ in bundle if (known := _done(folder / str(number)))}
+                        for number, overrides in bundle:
+                            if number in done:
+                                progress.ended(number, overrides, done[number])
+                                yield number, _returned(overrides, done[number]["result"])
+                        if left := [(number, overrides) for number, overrides in bundle if number not in done]:
+                            place = min(set(range(self.n_jobs)) - running.keys())
+                            running[place] = self.start(left, place)
+                            for number, overrides in left:
+                                progress.started(number, overrides)
                     if not running:
                         return
-                    for place in Process.ended(running, seconds=0.3):
-                        process = running.pop(place)
-                        result = process.result()
-                        progress.ended(process.number, process.overrides, status.read(process.folder))
-                        yield process.number, _returned(process.overrides, result)
-                    for process in running.values():
-                        progress.goes_on(process.number, status.read(process.folder))
+                    Process.wait(running.values(), seconds=0.3)
+                    for place, process in list(running.items()):
+                        for job, told in process.ended():
+                            number, overrides = job.order.number, job.order.overrides
+                            if told.alone is not None:
+                                single.append((number, overrides))
+                                progress.put_off(number, overrides, told.alone)
+                                continue
+                            progress.ended(number, overrides, status.read(job.folder))
+                            yield number, _returned(overrides, told.result)
+                        if process.over:
+                            del running[place]
+                        for number, job in process.jobs.items():
+                            progress.goes_on(number, status.read(job.folder))
             finally:
                 for process in running.values():  # whatever ends the sweep early, ends its jobs
                     process.stop()
+
+    def bundles(self, jobs: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+        """Which jobs share a process: each has its own."""
+        return ([job] for job in jobs)
+
+    def start(self, jobs: Sequence[Numbered], place: int) -> Process:
+        """A process for these jobs."""
+        orders = [Order(n, list(overrides), self.context, self.task, self.config) for n, overrides in jobs]
+        return Process(work if len(orders) == 1 else self.work, orders, place, self.n_jobs)
+
+
+def _done(folder: Path) -> dict[str, Any]:
+    """The status of a job that has ended well before this sweep was resumed."""
+    known = status.read(folder) if is_resumed() else {}
+    return known if known.get("state") == status.DONE else {}
 
 
 def _returned(overrides: Overrides, result: Any) -> JobReturn:

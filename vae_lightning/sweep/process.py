@@ -1,26 +1,19 @@
-"""One job of a sweep in a process of its own, from both sides: who starts it, and what runs in it."""
+"""Jobs of a sweep in a process of their own, mostly one, seen from outside."""
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from hydra import version
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from vae_lightning import child, status
 from vae_lightning.objective import names
-from vae_lightning.sweep.share import cores, gpus
 
 NAN = float("nan")
 
@@ -36,110 +29,105 @@ class Order:
     config: DictConfig
 
 
+@dataclass
+class Job:
+    """A job that runs, seen from outside."""
+
+    order: Order
+    folder: Path  # where its status is expected, until the job says where it is
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a job says of itself: where it is, and at its end how that was."""
+
+    number: int
+    folder: Path | None = None
+    ended: bool = False
+    result: Any = NAN
+    failed: str | None = None  # why it did not even begin
+    alone: str | None = None  # why it is to be run in a process of its own
+
+
+Work = Callable[[Sequence[Order], Connection, int, int], None]  # orders, where to tell, which share of how many
+
+
 class Process:
-    """A job that runs, seen from outside.
+    """Jobs that run in one process, seen from outside.
 
     Args:
-        order: what to do.
-        folder: where its status is expected; the job says if it is elsewhere.
+        work: what runs there.
+        orders: of the jobs.
         place: which of the `places` shares of cores and GPUs it gets.
-        places: how many jobs run at the same time.
+        places: how many processes run at the same time.
     """
 
-    def __init__(self, order: Order, folder: Path, place: int, places: int) -> None:
-        self.number, self.overrides, self.folder = order.number, order.overrides, folder
-        self.objective, self.since = order.config.objective, time.time()
-        if status.read(folder):  # of an earlier attempt
-            status.update(folder, state=status.RUNNING, reason=None)
+    def __init__(self, work: Work, orders: Sequence[Order], place: int, places: int) -> None:
+        self.since, self.over = time.time(), False
+        self.jobs = {o.number: Job(o, Path(o.config.hydra.sweep.dir) / str(o.number)) for o in orders}
+        again = {"state": status.RUNNING, "reason": None, **({"alone": None} if len(orders) > 1 else {})}
+        for job in self.jobs.values():
+            if status.read(job.folder):  # of an earlier attempt
+                status.update(job.folder, **again)
         context = child.context()
         self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(order, theirs, place, places), name=f"job {order.number}")
+        name = f"job {', '.join(map(str, self.jobs))}"
+        self.process = context.Process(target=work, args=(orders, theirs, place, places), name=name)
         self.process.start()
         theirs.close()
 
     @staticmethod
-    def ended(running: Mapping[int, Process], seconds: float) -> list[int]:
-        """The keys of those that have ended, after at most so many seconds."""
-        for job in running.values():
-            job._listen()
-        by_sentinel = {job.process.sentinel: key for key, job in running.items()}
-        return [by_sentinel[s] for s in wait(list(by_sentinel), seconds)]
+    def wait(running: Collection[Process], seconds: float) -> None:
+        """Until one has ended, or so many seconds."""
+        wait([p.process.sentinel for p in running], seconds)
 
-    def _listen(self) -> None:
-        """The first message is the folder, the second the result."""
-        while self.connection.poll():
+    def ended(self) -> Iterator[tuple[Job, Told]]:
+        """The jobs that have ended since this was asked last; then `over`, if the process has."""
+        dead = self.process.exitcode is not None
+        for told in self._heard():
+            job = self.jobs.pop(told.number)
+            if told.failed is not None:
+                self._died(job, status.FAILED, told.failed)
+            yield job, told
+        if not dead:
+            return
+        self.process.join()
+        how = child.fate(self.process.exitcode or 0)
+        for number in list(self.jobs):
+            job = self.jobs.pop(number)
+            known = status.read(job.folder)
+            said = known.get("reason") if known.get("state") == status.FAILED else None
+            self._died(job, status.FAILED, said or how)
+            yield job, Told(number, ended=True)
+        self._close()
+
+    def _heard(self) -> Iterator[Told]:
+        while not self.over and self.connection.poll():
             try:
-                message = self.connection.recv()
+                told: Told = self.connection.recv()
             except EOFError:
                 return
-            if isinstance(message, Path):
-                self.folder = message
-            else:
-                self.value = message
-
-    def result(self) -> Any:
-        """What an ended job has returned; NaN, and its status says why, if it has not come so far."""
-        self.process.join()
-        self._listen()
-        how = child.fate(self.process.exitcode or 0)
-        self._close()
-        if hasattr(self, "value"):
-            return self.value
-        known = status.read(self.folder)
-        said = known.get("reason") if known.get("state") == status.FAILED else None
-        self._died(status.FAILED, said or how)
-        return NAN
+            if told.folder is not None:
+                self.jobs[told.number].folder = told.folder
+            if told.ended:
+                yield told
 
     def stop(self) -> None:
         """End it, and all that it has started."""
         child.end(self.process)
-        self._listen()
+        for told in self._heard():
+            del self.jobs[told.number]
+        for job in self.jobs.values():
+            self._died(job, status.INTERRUPTED, "interrupted")
         self._close()
-        self._died(status.INTERRUPTED, "interrupted")
 
     def _close(self) -> None:
         """There may be thousands of jobs."""
+        self.over = True
         self.connection.close()
         self.process.close()
 
-    def _died(self, state: str, reason: str) -> None:
-        told = {"overrides": status.own(self.overrides), "objective": names(self.objective)}
+    def _died(self, job: Job, state: str, reason: str) -> None:
+        told = {"overrides": status.own(job.order.overrides), "objective": names(job.order.config.objective)}
         seconds = round(time.time() - self.since, 3)
-        status.update(self.folder, **told, state=state, reason=reason, seconds=seconds)
-
-
-def _work(order: Order, connection: Connection, place: int, places: int) -> None:
-    """Runs in the new process."""
-    child.lead()
-    if places > 1:
-        cores(places)
-        gpus(place, places)
-    folder = Path(order.config.hydra.sweep.dir) / str(order.number)
-    try:
-        config = _compose(order)
-        folder = (Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        connection.send(folder)
-        with (folder / status.OUTPUT).open("ab") as file:
-            child.write_to(file.fileno(), file.fileno())
-        returned = run_job(order.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", order.context)
-        connection.send(returned.return_value)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        status.update(folder, state=status.FAILED, reason=reason)
-        with (folder / status.OUTPUT).open("a") as file:
-            traceback.print_exc(file=file)
-        sys.exit(1)
-
-
-def _compose(order: Order) -> DictConfig:
-    """The configuration of a job, as Hydra's own launchers have it."""
-    setup_globals()
-    version.setbase("1.3")
-    Plugins.instance()
-    JobRuntime.instance().set("name", order.config.hydra.job.name)
-    config = order.context.config_loader.load_sweep_config(order.config, order.overrides)
-    with open_dict(config):
-        config.hydra.job.id = config.hydra.job.num = order.number
-    HydraConfig.instance().set_config(config)
-    return config
+        status.update(job.folder, **told, state=state, reason=reason, seconds=seconds)

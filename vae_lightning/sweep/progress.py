@@ -35,6 +35,7 @@ class Progress:
         ]
         self.bars = Bars(*columns, TimeElapsedColumn(), console=self.console, transient=True)
         self.tasks: dict[int, TaskID] = {}
+        self.reasons: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -54,6 +55,13 @@ class Progress:
         if "epochs" in known:
             said = "  ".join(f"{name} {value:.2f}" for name, value in known.get("values", {}).items())
             self.bars.update(self.tasks[number], completed=known["epoch"], total=known["epochs"], said=said)
+
+    def put_off(self, number: int, overrides: Sequence[str], why: str) -> None:
+        """It starts again in a process of its own. A reason is told once."""
+        self.bars.remove_task(self.tasks.pop(number))
+        if why not in self.reasons:
+            self.reasons.add(why)
+            self.console.print(f"{self._told(number, overrides)}: alone: {why}", markup=False, highlight=False)
 
     def ended(self, number: int, overrides: Sequence[str], known: Mapping[str, Any]) -> None:
         self.count += 1

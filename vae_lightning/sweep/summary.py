@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,14 @@ def show(folder: Path) -> int:
         seconds = f"{known['seconds']:.1f}" if "seconds" in known else ""
         state = "done, the best" if len(names) == 1 and path in best[:1] and len(good) > 1 else known["state"]
         told = " ".join(o for o in known["overrides"] if o not in common)
+        state += ", alone" if known.get("alone") else ""
         table.add_row(str(path.relative_to(folder)), told, *cells, seconds, state)
     Console().print(table)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if len(shown) < len(every):
         console.print(f"{len(shown)} of {len(every)} jobs are shown: the best, and those that failed")
+    for why, n in Counter(known["alone"] for known in every.values() if known.get("alone")).items():
+        console.print(f"{n} of {len(every)} jobs were trained alone: {why}")
     for path in bad:
         told = " ".join(o for o in every[path]["overrides"] if o not in common)
         console.print(f"{path.relative_to(folder)}: {told}: {reason(every[path])}; see {_log(path)}")

@@ -1,0 +1,45 @@
+"""The step of a job that is one of several."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vae_lightning import status
+from vae_lightning.data.loader import Minibatch
+from vae_lightning.ensemble.meeting import Asked, Leave
+from vae_lightning.ensemble.turns import Turns
+from vae_lightning.step import Step
+
+if TYPE_CHECKING:
+    from vae_lightning.lit import LitVAE
+
+log = logging.getLogger("vae_lightning")
+
+
+class Shared(Step):
+    """The gradient is computed together with that of the other jobs; the update is the job's own.
+
+    Args:
+        turns: where the jobs wait for each other.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns, self.alone = turns, False
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Shared:
+        """Who copies a training module, as the average of the weights does, has no turn of its own."""
+        return self
+
+    def gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
+        answer = None if self.alone else self.turns.wait(Asked(lit, batch))
+        if isinstance(answer, Leave):
+            self.alone, reason = True, answer.reason
+            if reason is not None:
+                log.warning("alone from step %d on: %s", lit.global_step + 1, reason)
+                status.update(Path(lit.trainer.default_root_dir), alone=reason)
+            answer = None
+        return super().gradient(lit, batch) if answer is None else answer
