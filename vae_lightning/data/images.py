@@ -14,7 +14,7 @@ from torch import Tensor
 from vae_lightning import noise
 from vae_lightning.data.loader import MemoryLoader
 from vae_lightning.data.pixels import binary, once, padded
-from vae_lightning.data.split import keep_labels, part
+from vae_lightning.data.split import divide, keep_labels, part
 from vae_lightning.errors import ConfigError
 from vae_lightning.schema import Binarize, Count, Fraction, NonNegativeInt
 
@@ -23,7 +23,8 @@ from vae_lightning.schema import Binarize, Count, Fraction, NonNegativeInt
 class Raw:
     """A data set as it comes: images (N, C, H, W), labels (N,) int64.
 
-    Pixels are uint8 and will be divided by 255; floats are served as they are.
+    Pixels are uint8 and will be divided by 255; floats are served as they are. Who takes the images may write into
+    their memory: they are rearranged where they lie, as there may be gigabytes of them.
     """
 
     train: tuple[Tensor, Tensor]
@@ -100,10 +101,14 @@ class Images(L.LightningDataModule):
         train, val, test = order[n_val:][:limit], order[:n_val][:limit], slice(None, limit)
         if labelled is not None and labelled > len(train):
             raise ConfigError(f"data.labelled={labelled}: there are {len(train)} training images")
+        if limit is None:
+            x_train, x_val = divide(x, order, n_val)
+        else:  # copies, as all the rest is to be forgotten
+            x_train, x_val = x[train], x[val]
         fixed = once(binarize)
         y_train = y[train] if labelled is None else keep_labels(y[train], labelled)
-        self.train = (binary(x[train], binarize, noise.TRAIN), y_train)
-        self.val = (binary(x[val], fixed, noise.VAL), y[val])
+        self.train = (binary(x_train, binarize, noise.TRAIN), y_train)
+        self.val = (binary(x_val, fixed, noise.VAL), y[val])
         self.test = (binary(padded(raw.test[0], pad)[test], fixed, noise.TEST), raw.test[1][test])
         self.factors: dict[str, Tensor] | None = None
         if raw.factors is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vae_lightning.errors import ConfigError
 
+PORTION = 14  # numbers of each example, of eight bytes if possible, that are in two places while they are moved
 TEST_SEED = 0  # the same test set for everybody, where a collection has none of its own
 
 
@@ -45,6 +46,26 @@ def hold_out(n: int, size: float, key: str = "data.source.test_size") -> tuple[T
         raise ConfigError(f"{key}={size}: there are {n} images in all")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(TEST_SEED))
     return order[held:].sort().values, order[:held]
+
+
+def divide(x: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """`x[order[n:]]` and `x[order[:n]]` in the memory of `x` itself, which may be most of what there is.
+
+    >>> divide(torch.tensor([[0], [1], [2]]), torch.tensor([2, 0, 1]), 1)
+    (tensor([[0], [1]]), tensor([[2]]))
+
+    Args:
+        x: (N, ...), overwritten.
+        order: a permutation of 0 to N - 1.
+        n: how many come first.
+    """
+    rows = x.flatten(1)
+    eight = all(number * x.element_size() % 8 == 0 for number in (rows.shape[1], rows.storage_offset()))
+    wide = rows.view(torch.int64) if eight else rows  # bytes one by one take five times as long
+    for columns in wide.split(PORTION, 1):  # a permutation of rows moves every column alike
+        columns.copy_(columns.index_select(0, order))
+    rows = rows.view(x.shape)
+    return rows[n:], rows[:n]
 
 
 def keep_labels(y: Tensor, n: int) -> Tensor:
