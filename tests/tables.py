@@ -11,6 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.harness import kept
+from benchmark.harness import table as speed_table
 from omegaconf import OmegaConf
 
 from vae_lightning.check import ROOT, nodes, plain, problems, read
@@ -54,6 +56,7 @@ def texts() -> dict[str, str]:
     """The generated sections of the README, by the name of their markers."""
     return {
         "groups": groups(),
+        "speed": speed_table(kept()),
         "variants": variants(),
         "combinations": combinations(),
         "metrics": _options("metric"),

@@ -1,134 +1,64 @@
 """Training time as ratios, on real MNIST. Run with
 
-    python -m pytest -m benchmark -s tests/benchmark
+    python -m pytest -m benchmark -s tests/benchmark/test_throughput.py
 
-Three loops train the default model on the same kind of images: a bare PyTorch loop over tensors in memory with fused
-Adam; this framework with its full Trainer (logging, checkpoints and progress bar on); and the same module behind a
-DataLoader over torchvision's MNIST with ToTensor, one minibatch per step. They run in one process: each epoch of the
-Trainer lies between two epochs of the bare loop and is divided by their mean, so that a machine that becomes slower or
-faster meanwhile cancels out. The table shows medians and quartiles.
+In one process, each epoch of this framework lies between two epochs of the other loop, and is divided by their mean.
+pythae comes with `pip install -e ".[benchmark]"`. It has no dynamic binarisation: both loops get images that are
+binarised at 1/2 once.
 """
 
 from __future__ import annotations
 
-import platform
+import copy
+import importlib.util
 import statistics
-import time
 from pathlib import Path
 
-import lightning as L
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
-from torchvision.transforms import ToTensor
 
-from vae_lightning.compose import compose
-from vae_lightning.data.loader import Minibatch
-from vae_lightning.train import prepare
+from benchmark.harness import QUICK, Timed, alternated, missing, row
+from benchmark.loops import Bare, DataLoaderChunks, Framework, Pythae, template_loader
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("default")]
-EPOCHS = 8
+pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("float32")]
 
 
-class Bare:
-    """What a careful person writes by hand."""
-
-    def __init__(self, images: torch.Tensor, batch_size: int) -> None:
-        self.images, self.batch_size = images.flatten(1), batch_size
-        self.encoder = nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 40))
-        self.decoder = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784))
-        self.optimizer = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], fused=True)
-
-    def epoch(self) -> float:
-        """Seconds per image."""
-        start = time.perf_counter()
-        for chosen in torch.randperm(len(self.images)).split(self.batch_size):
-            grey = self.images[chosen].float() / 255
-            x = (torch.rand_like(grey) < grey).float()
-            mean, log_variance = self.encoder(x).chunk(2, -1)
-            sigma = (log_variance / 2).exp()
-            logits = self.decoder(mean + sigma * torch.randn_like(mean))
-            distortion = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-            rate = 0.5 * (mean**2 + sigma**2 - 1 - log_variance).sum()
-            self.optimizer.zero_grad()
-            ((distortion + rate) / len(x)).backward()
-            self.optimizer.step()
-        return (time.perf_counter() - start) / len(self.images)
+def words(root: str, batch_size: int, images: int | None = None) -> list[str]:
+    """What is said to both; `images` spares time where an image takes long."""
+    limit = 600 if QUICK else images
+    return [f"data.root={root}", f"data.batch_size={batch_size}", f"data.limit={limit or 'null'}", "accelerator=cpu"]
 
 
-class BetweenBareEpochs(L.Callback):
-    """Times the Trainer's epochs, all callbacks included and validation left out, and a bare epoch around each."""
-
-    def __init__(self, bare: Bare, images: int) -> None:
-        self.bare, self.images = bare, images
-        self.before, self.seconds, self.ratios, self.per_image = bare.epoch(), 0.0, list[float](), list[float]()
-
-    def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.current_epoch > 0:
-            self._finish()
-        self.seconds, self.since = 0.0, time.perf_counter()
-
-    def on_validation_start(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self.since
-
-    def on_validation_end(self, *_: object) -> None:
-        self.since = time.perf_counter()
-
-    def on_train_end(self, *_: object) -> None:
-        self._finish()
-
-    def _finish(self) -> None:
-        mine = (self.seconds + time.perf_counter() - self.since) / self.images
-        after = self.bare.epoch()
-        self.per_image.append(mine)
-        self.ratios.append(2 * mine / (self.before + after))
-        self.before = after
-
-
-class FromDataLoader:
-    """torchvision's images, one at a time through ToTensor, as minibatches for the same module."""
-
-    def __init__(self, root: str, batch_size: int) -> None:
-        self.loader = DataLoader(MNIST(root, transform=ToTensor()), batch_size, shuffle=True)
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self):
-        for i, (grey, y) in enumerate(self.loader):
-            x = (torch.rand_like(grey) < grey).float()
-            yield [Minibatch(x, y, i, i / len(self.loader), len(x), 1.0, True, len(x))]
-
-
-def measure(folder: Path, root: str, batch_size: int, loader: FromDataLoader | None, epochs: int) -> BetweenBareEpochs:
-    settings = [f"data.root={root}", f"data.batch_size={batch_size}", f"trainer.max_epochs={epochs}", "accelerator=cpu"]
-    config, choices = compose(settings)
-    folder.mkdir()
-    run = prepare(config, choices, folder)
-    timed = BetweenBareEpochs(Bare(run.data.train[0], batch_size), run.data.n_train if loader is None else 60_000)
-    run.trainer.callbacks.append(timed)
-    if loader is not None:
-        run.data.train_dataloader = lambda: loader
-    run.trainer.fit(run.lit, run.data)
-    return timed
+def speeds(timed: Timed) -> str:
+    ours, theirs = (f"{1 / min(each):,.0f}".replace(",", " ") for each in (timed.a, timed.b))
+    return f"{ours} and {theirs} images/s at best"
 
 
 @pytest.mark.parametrize("batch_size", [32, 128, 512])
-def test_throughput(batch_size: int, tmp_path: Path, mnist: str, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.set_default_dtype(torch.float32)  # the tests' own default is float64
+def test_against_the_bare_loop(batch_size: int, tmp_path: Path, mnist: str) -> None:
+    ours = Framework(tmp_path / "ours", *words(mnist, batch_size))
+    timed = alternated(ours.epoch, Bare(ours.run.data.train[0], batch_size).epoch, times=8)
+    row(f"mlp-{batch_size}", timed.ratios, speeds(timed))
+
+
+def test_against_pythae(tmp_path: Path, mnist: str) -> None:
+    if importlib.util.find_spec("pythae") is None:
+        missing("pythae", 'needs pip install -e ".[benchmark]"')
+        pytest.skip("no pythae")
+    ours = Framework(tmp_path / "ours", *words(mnist, 128, images=20_000), "data.binarize=threshold")
+    encoder, decoder = copy.deepcopy((ours.run.lit.model.infer.encoder, ours.run.lit.model.decoder))
+    theirs = Pythae(tmp_path / "theirs", ours.run.data.train[0].float() / 255, encoder, decoder, 128)
+    timed = alternated(theirs.epoch, ours.epoch, times=6)
+    row("pythae", timed.ratios)
+
+
+@pytest.mark.parametrize("batch_size", [32, 128])
+def test_against_the_data_path_of_a_template(batch_size: int, tmp_path: Path, mnist: str) -> None:
     MNIST(mnist, download=True)  # unpacks the files
-    ours = measure(tmp_path / "ours", mnist, batch_size, None, EPOCHS)
-    theirs = measure(tmp_path / "theirs", mnist, batch_size, FromDataLoader(mnist, batch_size), EPOCHS // 2)
-    with capsys.disabled():
-        print(
-            f"\nbatch {batch_size}: {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
-        )
-        for name, timed in (("framework", ours), ("DataLoader", theirs)):
-            low, middle, high = statistics.quantiles(timed.ratios, n=4)
-            images = 1 / statistics.median(timed.per_image)
-            print(f"  {name:10} {middle:5.2f} x bare loop (quartiles {low:.2f}-{high:.2f})  {images:8,.0f} images/s")
-        faster = statistics.median(theirs.ratios) / statistics.median(ours.ratios)
-        print(f"  the framework is {faster:.2f} x faster than the same module behind a DataLoader")
+    said = words(mnist, batch_size, images=20_000)
+    ours, found = Framework(tmp_path / "ours", *said), []
+    for workers in (0, 2):  # it comes with 0
+        loader = DataLoaderChunks(template_loader(mnist, batch_size, workers, ours.images))
+        theirs = Framework(tmp_path / f"{workers}", *said, loader=loader)
+        found.append(alternated(theirs.epoch, ours.epoch, times=5).ratios)
+    row(f"template-{batch_size}", found[0], f"with 2 workers {statistics.median(found[1]):.2f} ×")
