@@ -17,6 +17,7 @@ from vae_lightning.build import build_loss, build_model
 from vae_lightning.command_line import check
 from vae_lightning.compose import compose
 from vae_lightning.data.vectors import Vectors
+from vae_lightning.model.product import Linear
 from vae_lightning.model.vae import VAE
 from vae_lightning.paths import CONF
 from vae_lightning.train import Run, prepare, train
@@ -172,7 +173,7 @@ def test_mlp_leaky_2d(built: Callable[[str], Run]) -> None:
     assert widths(model.decoder) == [(2, 16), (16, 256), (256, 784)]
     for network in (model.infer.encoder, model.decoder):
         kinds = [type(m) for m in network.layers]
-        assert kinds == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]
+        assert kinds == [Linear, nn.LeakyReLU, Linear, nn.LeakyReLU, Linear]
         assert {m.negative_slope for m in layers(network, nn.LeakyReLU)} == {0.2}
     assert torch.allclose(sigma(run, s), (s / 2).exp())
     assert (run.lit.loss.beta, run.lit.loss.samples) == (1.0, 1)
@@ -270,7 +271,7 @@ def test_mlp_relu_20(built: Callable[[str], Run]) -> None:
     model, s = run.lit.model, torch.tensor(0.7)
     assert widths(model.infer.encoder) == [(784, 200), (200, 40)]
     assert widths(model.decoder) == [(20, 200), (200, 784)]
-    assert [type(m) for m in model.decoder.layers] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(m) for m in model.decoder.layers] == [Linear, nn.ReLU, Linear]
     torch.testing.assert_close(sigma(run, s), nn.functional.softplus(s).expand(1, 20))
     x = torch.rand(3, 1, 28, 28)
     logits = model.decoder(model.encode(x).mode, torch.zeros(3, 0))

@@ -167,7 +167,7 @@ def test_samples_are_draws_of_the_prior_and_reset_is_the_middle() -> None:
     drawn = torch.stack([moves.space.draw(i) for i in range(200)])
     off = drawn.mean(0) - moves.space.model.prior(torch.zeros(1, 0)).mean
     assert (off.abs() < 4 * drawn.std(0) / 200**0.5).all()
-    assert (moves.space.middle - drawn.mean(0)).abs().max() > 1  # the images lie elsewhere
+    assert (moves.space.middle - drawn.mean(0)).abs().max() > 0.5  # the images lie elsewhere
     assert moves.reset(-1)[0] == moves.space.middle.tolist()
 
 

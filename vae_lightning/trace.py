@@ -24,15 +24,14 @@ def constant(*modules: nn.Module) -> Iterator[None]:
     >>> critic.weight.grad is None, z.grad is None
     (True, False)
     """
-    homes = [m._parameters for module in modules for m in module.modules()]
-    before = [(home, name, p) for home in homes for name, p in home.items() if p is not None]
-    for home, name, parameter in before:
-        home[name] = parameter.detach()  # type: ignore[assignment]
+    live = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in live:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for home, name, parameter in before:
-            home[name] = parameter
+        for parameter in live:
+            parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ The least time of a step is the longer one of the two.
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -41,7 +42,7 @@ def operations() -> float:
     """Operations per second of a large product of matrices."""
     n = 256 if QUICK else 2048
     a, b = torch.randn(2, n, n)
-    return 2 * n**3 / min(seconds(lambda: way(a, b)) for way in products() for _ in range(8))
+    return 2 * n**3 / min(seconds(partial(way, a, b)) for way in products() for _ in range(8))
 
 
 def bandwidth(size: int) -> float:

@@ -22,8 +22,9 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out)."""
-        large = x.dtype is torch.float32 and x.dim() == 2 and len(x) * self.weight.numel() >= LARGE
-        if not large or x.device.type != "cpu" or not faster() or _observed(x):
+        if _observed(x) or x.device.type != "cpu" or x.dtype is not torch.float32 or x.dim() != 2 or not faster():
+            return F.linear(x, self.weight, self.bias)
+        if len(x) * self.weight.numel() < LARGE:
             return F.linear(x, self.weight, self.bias)
         out: Tensor = Product.apply(x, self.weight, self.bias)
         return out
