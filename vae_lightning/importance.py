@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vae_lightning.heap import keep_freed_memory
 
-IN_CACHE = 2**21  # numbers that the decoder gives at once: more of them do not stay in a processor's cache
+IN_CACHE = 2**22  # numbers that the decoder gives at once: fewer make slow products, more leave the cache
 ON_GPU = 2**26
 
 

@@ -34,5 +34,5 @@ def test_8_seeds_together_against_one_after_the_other(tmp_path: Path, mnist: str
         assert len(list(folder.glob("*/results.json"))) == SEEDS
         return took
 
-    found = alternated(lambda: sweep("vectorized"), lambda: sweep("process"), 4)
+    found = alternated(lambda: sweep("vectorized"), lambda: sweep("process"), 2)
     assert row("ensemble-cpu", found.ratios, f"{min(found.a):.0f} s against {min(found.b):.0f} s at best")

@@ -20,7 +20,7 @@ import pytest
 from benchmark import harness
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("default")]
-TIMES = 9
+TIMES = 5
 QUICK = ["trainer.enable_progress_bar=false", "accelerator=cpu"]
 REFERENCE = "import lightning, torchvision, os; os._exit(0)"  # taking all of it down again is not counted
 PROBE = """

@@ -37,7 +37,7 @@ def speeds(timed: Timed) -> str:
 @pytest.mark.parametrize("batch_size", [32, 128, 512])
 def test_against_the_bare_loop(batch_size: int, tmp_path: Path, mnist: str) -> None:
     ours = Framework(tmp_path / "ours", *words(mnist, batch_size))
-    timed = alternated(ours.epoch, Bare(ours.run.data.train[0], batch_size).epoch, times=8)
+    timed = alternated(ours.epoch, Bare(ours.run.data.train[0], batch_size).epoch, times=6)
     row(f"mlp-{batch_size}", timed.ratios, speeds(timed))
 
 
