@@ -6,7 +6,7 @@ They are left out only where no callback listens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -41,8 +41,7 @@ class LeanMixedPrecision(LeanPrecision, MixedPrecision):  # type: ignore[misc]
 def lean(trainer: L.Trainer) -> None:
     """Give `trainer` the lean form of its precision plugin, if no callback would miss a hook."""
     plugin = trainer.precision_plugin
-    listening = [c for c in _callbacks(trainer) if any(getattr(type(c), h) is not getattr(Callback, h) for h in HOOKS)]
-    if listening:
+    if listening(trainer):
         return
     if type(plugin) is Precision:
         trainer.strategy.precision_plugin = LeanPrecision()
@@ -61,5 +60,7 @@ def spare_questions(optimizer: Optimizer) -> None:
             setattr(optimizer, name, lambda: None)
 
 
-def _callbacks(trainer: L.Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined]
+def listening(trainer: L.Trainer, hooks: Sequence[str] = HOOKS) -> list[Callback]:
+    """The callbacks of `trainer` that have one of these hooks."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [c for c in callbacks if any(getattr(type(c), hook) is not getattr(Callback, hook) for hook in hooks)]

@@ -97,21 +97,22 @@ class Bare:
     """What a careful person writes by hand: images in memory, one index operation, fused Adam.
 
     Args:
-        images: (N, 1, 28, 28) uint8, on the device that computes.
+        images: (N, ...) uint8, on the device that computes.
         batch_size: images per step.
-        width: of the hidden layers.
+        encoder: images (B, ...) to parameters (B, 40).
+        decoder: z (B, 20) to logits, shaped as the images.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, width: int = 400) -> None:
-        self.images, self.batch_size = images.flatten(1), batch_size
-        with torch.device(images.device):
-            self.encoder = nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 40))
-            self.decoder = nn.Sequential(nn.Linear(20, width), nn.ReLU(), nn.Linear(width, 784))
-        self.optimizer = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], fused=True)
+    def __init__(self, images: Tensor, batch_size: int, encoder: nn.Module, decoder: nn.Module) -> None:
+        self.images, self.batch_size = images, batch_size
+        self.encoder, self.decoder = encoder.to(images.device), decoder.to(images.device)
+        self.parameters = [*encoder.parameters(), *decoder.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, fused=True)
         if not images.is_cuda:
             spare_questions(self.optimizer)  # which a process without Lightning in it would not ask
 
     def epoch(self) -> float:
+        """Seconds per image."""
         return seconds(self._epoch) / len(self.images)
 
     def _epoch(self) -> None:
@@ -128,6 +129,39 @@ class Bare:
             self.optimizer.step()
 
 
+def bare_mlp(images: Tensor, batch_size: int, width: int = 400) -> Bare:
+    """The default model for images (N, 1, 28, 28), with hidden layers of this width."""
+    encoder = nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 40))
+    decoder = nn.Sequential(nn.Linear(20, width), nn.ReLU(), nn.Linear(width, 784))
+    return Bare(images.flatten(1), batch_size, encoder, decoder)
+
+
+def pythae_model(encoder: nn.Module, decoder: nn.Module) -> Any:
+    """pythae's VAE of networks of this framework, (x, c) to parameters."""
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = encoder
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            mean, log_variance = self.network(x, x.new_zeros(len(x), 0)).chunk(2, -1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = decoder
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.network(z, z.new_zeros(len(z), 0)).sigmoid())
+
+    return VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"), Encoder(), Decoder())
+
+
 class Pythae:
     """The training half of pythae's BaseTrainer, with its usual settings and callbacks.
 
@@ -140,29 +174,9 @@ class Pythae:
 
     def __init__(self, folder: Path, images: Tensor, encoder: nn.Module, decoder: nn.Module, batch_size: int) -> None:
         from pythae.data.datasets import BaseDataset
-        from pythae.models import VAE, VAEConfig
-        from pythae.models.base.base_utils import ModelOutput
-        from pythae.models.nn import BaseDecoder, BaseEncoder
         from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-        class Encoder(BaseEncoder):
-            def __init__(self) -> None:
-                super().__init__()
-                self.network = encoder
-
-            def forward(self, x: Tensor) -> ModelOutput:
-                mean, log_variance = self.network(x, x.new_zeros(len(x), 0)).chunk(2, -1)
-                return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-        class Decoder(BaseDecoder):
-            def __init__(self) -> None:
-                super().__init__()
-                self.network = decoder
-
-            def forward(self, z: Tensor) -> ModelOutput:
-                return ModelOutput(reconstruction=self.network(z, z.new_zeros(len(z), 0)).sigmoid())
-
-        model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"), Encoder(), Decoder())
+        model = pythae_model(encoder, decoder)
         settings = BaseTrainerConfig(
             output_dir=str(folder), per_device_train_batch_size=batch_size, learning_rate=1e-3, no_cuda=True
         )

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.harness import QUICK, alternated, products, row, seconds
+from benchmark.loops import pythae_model
 from vae_lightning.build import build_model
 from vae_lightning.compose import compose
 from vae_lightning.train import prepare
@@ -79,10 +80,7 @@ def _environment() -> dict[str, str]:
 
 
 def test_nll_against_pythae(mnist: str, tmp_path: object) -> None:
-    pythae = pytest.importorskip("pythae.models", reason='pip install -e ".[benchmark]" brings pythae 0.1.2')
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-
+    pytest.importorskip("pythae.models", reason='pip install -e ".[benchmark]" brings pythae 0.1.2')
     torch.set_default_dtype(torch.float32)
     torch.distributions.Distribution.set_default_validate_args(False)
     words = [f"data.root={mnist}", "data.limit=20000", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"]
@@ -91,25 +89,7 @@ def test_nll_against_pythae(mnist: str, tmp_path: object) -> None:
     ours = run.lit.model.eval()
     encoder, decoder = ours.infer.encoder, ours.decoder
 
-    class Encoder(BaseEncoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = encoder
-
-        def forward(self, x: Tensor) -> ModelOutput:
-            mean, log_variance = self.network(x, x.new_zeros(len(x), 0)).chunk(2, -1)
-            return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = decoder
-
-        def forward(self, z: Tensor) -> ModelOutput:
-            return ModelOutput(reconstruction=self.network(z, z.new_zeros(len(z), 0)).sigmoid())
-
-    settings = pythae.VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
-    theirs = pythae.VAE(settings, Encoder(), Decoder()).eval()
+    theirs = pythae_model(encoder, decoder).eval()
     x = run.data.test[0][:IMAGES] / 255
     layers = [m for m in decoder.modules() if isinstance(m, nn.Linear)]
     z = torch.randn(1000, 20)

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmark.harness import QUICK, alternated, machine, products, seconds
-from benchmark.loops import Bare, Framework
+from benchmark.loops import Framework, bare_mlp
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("float32")]
 PICTURE = Path(__file__).parents[2] / ".github" / "speed.png"
@@ -65,7 +65,7 @@ def measured(folder: Path, root: str, batch_size: int, width: int, peak: float) 
     images = 600 if QUICK else min(55_000, max(4 * batch_size, 12_000 * 400 // width))
     said = [f"data.root={root}", f"data.batch_size={batch_size}", f"data.limit={images}", "accelerator=cpu"]
     ours = Framework(folder, *said, f"model.hidden=[{width}]")
-    timed = alternated(ours.epoch, Bare(ours.run.data.train[0], batch_size, width).epoch, times=3)
+    timed = alternated(ours.epoch, bare_mlp(ours.run.data.train[0], batch_size, width).epoch, times=3)
     return 1 / statistics.median(timed.a), 1 / statistics.median(timed.b), roof(batch_size, width, peak)
 
 

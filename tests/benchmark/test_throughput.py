@@ -18,7 +18,7 @@ import pytest
 from torchvision.datasets import MNIST
 
 from benchmark.harness import QUICK, Timed, alternated, missing, row
-from benchmark.loops import Bare, DataLoaderChunks, Framework, Pythae, template_loader
+from benchmark.loops import DataLoaderChunks, Framework, Pythae, bare_mlp, template_loader
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("float32")]
 
@@ -37,7 +37,7 @@ def speeds(timed: Timed) -> str:
 @pytest.mark.parametrize("batch_size", [32, 128, 512])
 def test_against_the_bare_loop(batch_size: int, tmp_path: Path, mnist: str) -> None:
     ours = Framework(tmp_path / "ours", *words(mnist, batch_size))
-    timed = alternated(ours.epoch, Bare(ours.run.data.train[0], batch_size).epoch, times=6)
+    timed = alternated(ours.epoch, bare_mlp(ours.run.data.train[0], batch_size).epoch, times=6)
     row(f"mlp-{batch_size}", timed.ratios, speeds(timed))
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from vae_lightning.card import OnCard
 from vae_lightning.compiled import CompiledStep
 from vae_lightning.graph import GraphStep
-from vae_lightning.precision import HOOKS
+from vae_lightning.precision import listening
 from vae_lightning.step import Step
 
 log = logging.getLogger("vae_lightning")
@@ -78,10 +78,6 @@ def obstacle(trainer: L.Trainer) -> str | None:
         return f"is for one device, and these are {trainer.world_size}"
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         return "does not go with a scaled loss: say accelerator=gpu_bf16"
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    listening = [
-        type(c).__name__ for c in callbacks if any(getattr(type(c), h) is not getattr(Callback, h) for h in HOOKS)
-    ]
-    if listening:
-        return f"does not go with {listening[0]}, which looks at every backward pass"
+    if listeners := listening(trainer):
+        return f"does not go with {type(listeners[0]).__name__}, which looks at every backward pass"
     return "does not go with debug=true" if trainer._detect_anomaly else None

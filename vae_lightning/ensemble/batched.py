@@ -44,13 +44,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out
 
 
-def addcmul_(x: Tensor, a: Tensor, b: Tensor, value: float = 1.0) -> Tensor:
-    return x.add_(a * b, alpha=value)
-
-
 INSTEAD: dict[Any, Callable[..., Any]] = {
     F.linear: linear,
-    Tensor.addcmul_: addcmul_,
     Tensor.log_: Tensor.log,  # a tensor does not know here that it has a gradient, for which it must be kept
 }
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.lit import LitVAE
+from vae_lightning.precision import listening
 from vae_lightning.step import Step
 
 HOOKS = ("on_before_backward", "on_after_backward")
@@ -28,8 +28,7 @@ class Found(NamedTuple):
 
 def obstacle(lit: LitVAE) -> str | None:
     """Why a job cannot be one of several, if that is known without a try."""
-    callbacks: list[Callback] = lit.trainer.callbacks  # type: ignore[attr-defined]
-    if any(getattr(type(c), hook) is not getattr(Callback, hook) for c in callbacks for hook in HOOKS):
+    if listening(lit.trainer, HOOKS):
         return "a callback listens to each backward pass"
     if getattr(lit.trainer.precision_plugin, "scaler", None) is not None:
         return f"trainer.precision={lit.trainer.precision} scales the loss of each job"
