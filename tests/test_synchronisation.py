@@ -124,7 +124,7 @@ def test_what_does_not_wait_is_not() -> None:
     x = torch.randn(3, 3)
     with Waits(refuse=True):
         torch.where(x > 0, 0.0, x).masked_fill(x < 0, 1.0).gather(0, torch.zeros(1, 3, dtype=torch.long))
-        x[..., 0] = 1.0
+        x[..., 0].fill_(1.0)
         x[torch.arange(2), torch.arange(2)].argsort()
 
 

@@ -162,7 +162,7 @@ class VonMisesFisher(Distribution):
         w = w.unsqueeze(-1)
         z = torch.cat([w, (1 - w.square()).clamp(min=1e-30).sqrt() * v], -1)
         axis = torch.zeros_like(self.mu)
-        axis[..., 0] = 1.0
+        axis[..., 0].fill_(1.0)
         mirror = axis - self.mu
         mirror = mirror / (mirror.square().sum(-1, keepdim=True) + 1e-30).sqrt()
         return z - 2 * (z * mirror).sum(-1, keepdim=True) * mirror
