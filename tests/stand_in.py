@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from vae_lightning import noise
 from vae_lightning.synchronisation import waits
 
 
@@ -17,7 +19,7 @@ class Recording(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.operations: list[Callable[[], None]] = []
         self.before: dict[int, tuple[Any, Any]] = {}
         self.made: list[torch.Tensor] = []
 
@@ -37,7 +39,7 @@ class Recording(TorchDispatchMode):
                 self.made.append(tensor)
                 self.before[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage(), None)
         if torch.Tag.inplace_view not in function.tags:
-            self.operations.append((function, *noted, tree_map(_as_it_is, result)))
+            self.operations.append(partial(_again, function, *noted, tree_map(_as_it_is, result)))
         return result
 
     def undo(self) -> None:
@@ -50,11 +52,14 @@ class Recording(TorchDispatchMode):
 
     def replay(self) -> None:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            for function, args, kwargs, result in self.operations:
-                again = function(*args, **kwargs)
-                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
-                    if torch.is_tensor(old) and old.data_ptr() != new.data_ptr():
-                        old.copy_(new)
+            for operation in self.operations:
+                operation()
+
+
+def _again(function: Any, args: Any, kwargs: Any, result: Any) -> None:
+    for old, new in zip(tree_leaves(result), tree_leaves(function(*args, **kwargs)), strict=True):
+        if torch.is_tensor(old) and old.data_ptr() != new.data_ptr():
+            old.copy_(new)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -63,21 +68,37 @@ def _as_it_is(value: Any) -> Any:
 
 
 class StandIn:
-    """A `Recorder` whose recordings are those above."""
+    """A `Recorder` whose recordings are those above. Minibatches have noise of their own, as a processor has it."""
 
     def __init__(self) -> None:
         self.recordings: list[Recording] = []
+        self.now: Recording | None = None  # what is being recorded
+        self.number = 0  # of the first minibatch of what is recorded, or run
+
+    def prepare(self, work: Callable[[], object]) -> None:
+        """There is nothing to learn."""
+
+    def draw(self, lit: Any, batch: Any) -> None:
+        if self.now is None:
+            self.number = batch.number
+            noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
+        else:
+            self.now.operations.append(partial(self._draw, lit, batch.number - self.number))
+
+    def _draw(self, lit: Any, k: int) -> None:
+        noise.reseed(lit.device, lit.seed, noise.TRAIN, self.number + k, lit.global_rank)
 
     def warm_up(self, work: Callable[[], Any]) -> Any:
         return work()
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        recording = Recording()
+        self.now = recording = Recording()
         state = torch.get_rng_state()
         try:
             with recording:
                 result = work()
         finally:
+            self.now = None
             with torch.no_grad():
                 recording.undo()
             torch.set_rng_state(state)

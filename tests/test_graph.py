@@ -25,11 +25,12 @@ from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
 from vae_lightning.graph import WARM_UP, GraphStep
 from vae_lightning.lit import LitVAE
-from vae_lightning.meter import Meter
+from vae_lightning.optimizer import Adam
 from vae_lightning.train import Run
 
 ON = "accelerator.graph=true"
 QUICK = ["debug=false", "pictures=false", "data.limit=56", "data.batch_size=16", "trainer.max_epochs=5", "logger=csv"]
+QUICK += ["trainer.minibatches_per_step=2"]
 GROUPS = ("model", "posterior", "prior", "likelihood", "loss")
 
 
@@ -85,7 +86,8 @@ def test_a_recorded_run_is_the_run(
     features = [*SMALL, *QUICK, "trainer.log_every_n_steps=3", *features]
     plain = fit(small(*features, folder="plain"))
     recorded = fit(small(*features, ON, folder="recorded"))
-    assert len(recorders[0].recordings) >= 2  # whole minibatches, and the last of an epoch
+    # Two whole minibatches, and a whole one with the last of an epoch; or, where their gradients are added, all four.
+    assert len(recorders[0].recordings) == (1 if "trainer.accumulate_grad_batches=4" in features else 2)
     assert equal(everything(plain), everything(recorded))
     assert "going on without" not in caplog.text
 
@@ -105,15 +107,15 @@ def test_a_recorded_run_goes_on_where_it_stopped(small: Callable[..., Run], reco
 class Small(nn.Module):
     """What a `Step` knows of a training module, without a Trainer."""
 
-    values, context = LitVAE.values, LitVAE.context
+    values, context, end, schedule = LitVAE.values, LitVAE.context, LitVAE.end, LitVAE.schedule
 
     def __init__(self, option: str) -> None:
         super().__init__()
         self.model, self.loss, self.x, c = ready(option)
         self.y = c.argmax(1) if c.shape[1] else torch.zeros(len(c), dtype=torch.long)
         self.trained = [p for p in self.parameters() if p.requires_grad]
-        self.seed, self.global_rank, self.global_step, self.log_every = 0, 0, 0, 100
-        self.device, self.meter, self.annealed = torch.device("cpu"), Meter(), dict[str, float]()
+        self.seed, self.global_rank, self.device = 0, 0, torch.device("cpu")
+        self.annealed, self.rows = dict[str, float](), list[Tensor]()
         self.sgd = torch.optim.Adam(self.trained, fused=True)
         self.optimizer = SimpleNamespace(
             optimizer=self.sgd, step=self.sgd.step, _on_before_step=lambda: None, _on_after_step=lambda: None
@@ -125,24 +127,41 @@ class Small(nn.Module):
     def refuse_non_finite(self, values: dict[str, Tensor]) -> None:
         assert values["loss"].isfinite()
 
-    def steps(self, step: steps.Step, n: int) -> list[dict[str, Tensor]]:
-        """The values of `n` steps."""
-        found = []
-        for i in range(n):
-            rows = torch.arange(6 * i, 6 * i + 6) % len(self.x)
-            values = step(self, Minibatch(self.x[rows], self.y[rows], i, i / 9, 6, 1.0, True, 6), self.optimizer)
-            found.append({name: value.clone() for name, value in values.items()})
-        return found
+    def begin(self, batch: Minibatch) -> None:
+        """Nothing changes with time."""
+
+    def _schedule(self, interval: str) -> None:
+        """Nor does the learning rate."""
+
+    def tell(self) -> None:
+        """There is nothing to tell."""
+
+    def point(self, batch: Minibatch) -> None:
+        """There are no curves."""
+
+    def add(self, names: list[str], values: Tensor, batch: Minibatch, point: None) -> None:
+        self.rows.append(values)
+
+    def steps(self, step: steps.Step, n: int) -> Tensor:
+        """The values of `n` steps, two at a time."""
+        for first in range(0, n, 2):
+            numbers = range(first, first + 2)
+            rows = [torch.arange(6 * i, 6 * i + 6) % len(self.x) for i in numbers]
+            chunk = [
+                Minibatch(self.x[r], self.y[r], i, i / 9, 6, 1.0, True, 6) for i, r in zip(numbers, rows, strict=True)
+            ]
+            step.chunk(self, chunk, self.optimizer)
+        return torch.stack(self.rows)
 
 
 @pytest.mark.parametrize("option", [o for o in options(*GROUPS) if o != "likelihood=ms_ssim"])
 def test_every_option_can_be_recorded(option: str) -> None:
-    n = WARM_UP + 3
+    n = WARM_UP + 5
     Distribution.set_default_validate_args(False)
     one, other, recorder = Small(option), Small(option), StandIn()
     first, second = one.steps(steps.Step(), n), other.steps(GraphStep(recorder, steps.Step()), n)
     assert len(recorder.recordings) == 1
-    assert all(same(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(first, second)
     assert same(one.state_dict(), other.state_dict())
 
 
@@ -321,19 +340,71 @@ def test_what_cannot_be_compiled_says_so_and_goes_on(
     assert caplog.text.count("accelerator.compile=true: no compiler found; going on without") == 1
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+ON_GPU = [*QUICK, "accelerator=gpu", "data.binarize=dynamic"]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)
+
+
+@needs_gpu
 @pytest.mark.parametrize("features", [["callback=ema", "beta=warmup"], ["optimizer=adamax"], ["model=conv"]])
 def test_on_a_gpu_a_recorded_run_is_the_run(
     features: list[str], small: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
-    features = [*QUICK, "accelerator=gpu", "data.binarize=dynamic", *features]
+    features = [*ON_GPU, *features]
     plain, recorded = fit(small(*features, folder="plain")), fit(small(*features, ON, folder="recorded"))
     assert "going on without" not in caplog.text
-    a, b = weights(plain), weights(recorded)
-    assert all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)
+    assert close(weights(plain), weights(recorded))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@needs_gpu
+@pytest.mark.parametrize("how", [[], [ON], [ON, "accelerator.compile=true"]], ids=["plain", "graph", "compiled"])
+def test_on_a_gpu_minibatches_per_step_change_nothing(how: list[str], small: Callable[..., Run]) -> None:
+    features = [*ON_GPU, *how, "beta=warmup", "model.dropout=0.1", "trainer.log_every_n_steps=3"]
+    runs = [fit(small(*features, f"trainer.minibatches_per_step={n}", folder=f"{n}")) for n in (1, 2, 16)]
+    few, some, many = map(weights, runs)
+    assert close(few, many)
+    assert close(some, many)
+    if not how:
+        assert same(few, many)
+    first = {(run.progress.folder / "metrics.csv").read_text().splitlines()[0] for run in runs}
+    assert len(first) == 1
+
+
+@needs_gpu
+def test_on_a_gpu_a_resumed_run_is_the_run(small: Callable[..., Run]) -> None:
+    features = [*ON_GPU, "callback=ema", "trainer.minibatches_per_step=1"]
+    whole = fit(small(*features, "trainer.max_epochs=6", folder="whole"))
+    first = fit(small(*features, "trainer.max_epochs=3", folder="first"))
+    last = first.progress.folder / "checkpoints" / "last.ckpt"
+    rest = fit(small(*features, "trainer.max_epochs=6", f"ckpt={last}", folder="first"))
+    assert same(weights(whole), weights(rest))
+
+
+@needs_gpu
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_on_a_gpu_adam_in_pieces_is_adam(decoupled: bool) -> None:
+    found = []
+    for make in (torch.optim.Adam, Adam):
+        torch.manual_seed(0)
+        shapes = [(300, 500), (50, 3), (7,)]
+        ps = [nn.Parameter(torch.randn(shape, device="cuda", dtype=torch.float32)) for shape in shapes]
+        optimizer = make(ps, 1e-2, weight_decay=0.1, fused=True, decoupled_weight_decay=decoupled)
+        for i in range(4):
+            for p in ps:
+                p.grad = torch.randn_like(p)
+            optimizer.found_inf = torch.tensor(float(i == 2), device="cuda", dtype=torch.float32)
+            optimizer.step()
+        found.append(
+            {f"{i}": p.detach() for i, p in enumerate(ps)}
+            | {f"s{i}": optimizer.state[p]["step"] for i, p in enumerate(ps)}
+        )
+    assert same(*found)
+
+
+@needs_gpu
 def test_on_a_gpu_a_failed_recording_leaves_nothing_behind() -> None:
     device = torch.device("cuda", 0)
     recorder = OnCard(device)

@@ -10,12 +10,15 @@ import pytest
 import torch
 from conftest import SMALL, combined, context, digits, names, options, parts, ready, same, weights
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from stand_in import StandIn
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from vae_lightning.callback import accelerate
 from vae_lightning.check import problems
 from vae_lightning.data.loader import Minibatch
+from vae_lightning.graph import GraphStep
+from vae_lightning.lit import LitVAE
 from vae_lightning.prior.mixture import Components
 from vae_lightning.synchronisation import Waits
 from vae_lightning.train import Run
@@ -108,6 +111,7 @@ def test_nor_in_combinations() -> None:
         (lambda x: x + torch.tensor(1.0), "from the processor's numbers"),
         (lambda x: x.new_tensor([1.0, 2.0]), "from the processor's numbers"),
         (lambda x: x.softmax(0).multinomial(1), "are probabilities"),
+        (lambda x: torch.normal(x, x), "standard deviations are positive"),
         (lambda x: x.index_put_((x > 0,), torch.ones(3)), "a mask chooses"),
         (lambda x: x.repeat_interleave(torch.arange(3), 0), "depends on its values"),
     ],
@@ -147,18 +151,18 @@ def test_on_a_gpu_a_whole_minibatch_asks_nothing(
     words += ["trainer.accumulate_grad_batches=2", "debug=false", "logger=csv", "data.batch_size=16"]
     plain = small(*words, folder="plain")
     plain.trainer.fit(plain.lit, plain.data)
-    monkeypatch.setattr(accelerate, "OnCard", lambda device: None)
+    monkeypatch.setattr(accelerate, "OnCard", lambda device: StandIn())
     monkeypatch.setattr(accelerate, "obstacle", lambda trainer: None)  # as if there were one
     run = small(*words, folder="as_on_a_gpu")
-    found, minibatch = list[str](), run.lit._minibatch
+    found, call = list[str](), GraphStep.__call__
 
-    def watched(batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
+    def watched(self: GraphStep, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
         with Waits() as waits:
-            values = minibatch(batch, optimizer)
+            values = call(self, lit, batch, optimizer)
         found.extend(waits.found)
         return values
 
-    monkeypatch.setattr(run.lit, "_minibatch", watched)
+    monkeypatch.setattr(GraphStep, "__call__", watched)
     run.trainer.fit(run.lit, run.data)
     assert not found
     assert same(weights(plain), weights(run))

@@ -28,7 +28,16 @@ def metrics(run: Run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-DEVICES = {"gpu", "gpu_bf16", "gpu_fp16", "mps", "ddp", "ddp_cpu", "fsdp"}  # not on every machine; ddp_cpu: see below
+DEVICES = {
+    "gpu",
+    "gpu_tf32",
+    "gpu_bf16",
+    "gpu_fp16",
+    "mps",
+    "ddp",
+    "ddp_cpu",
+    "fsdp",
+}  # not on every machine; ddp_cpu: see below
 DOWNLOADED = {"mnist", "fashion_mnist", "kmnist", "dsprites", "cifar10", "folder"}  # tested where they are read
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import Literal
 
@@ -84,24 +84,29 @@ class Tensors:
         self.values[name] = value
         return self.tensors[name]
 
-    @contextmanager
-    def used(self, module: nn.Module, values: Mapping[str, float]) -> Iterator[None]:
-        """Inside, the attributes of `module` at these paths are tensors; afterwards the numbers that they were.
+    def used(self, module: nn.Module, values: Mapping[str, float]) -> AbstractContextManager[None]:
+        """Inside, the attributes of `module` at these paths are tensors; see `put`."""
+        return put(module, {path: self.get(path, value) for path, value in values.items()})
 
-        What is a tensor already is left alone: somebody else keeps it.
-        """
-        numbers = []
-        for path, value in values.items():
-            target, name = _place(module, path)
-            number = getattr(target, name)
-            if not torch.is_tensor(number):
-                numbers.append((target, name, number))
-                setattr(target, name, self.get(path, value))
-        try:
-            yield
-        finally:
-            for target, name, number in numbers:
-                setattr(target, name, number)
+
+@contextmanager
+def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the attributes of `module` at these paths are these tensors; afterwards the numbers that they were.
+
+    What is a tensor already is left alone: somebody else keeps it.
+    """
+    numbers = []
+    for path, tensor in tensors.items():
+        target, name = _place(module, path)
+        number = getattr(target, name)
+        if not torch.is_tensor(number):
+            numbers.append((target, name, number))
+            setattr(target, name, tensor)
+    try:
+        yield
+    finally:
+        for target, name, number in numbers:
+            setattr(target, name, number)
 
 
 def _place(module: nn.Module, path: str) -> tuple[nn.Module, str]:

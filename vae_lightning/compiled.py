@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.anneal import Tensors
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import first_line
+from vae_lightning.optimizer import Adam, in_pieces, plain
 from vae_lightning.step import Step
 
 if TYPE_CHECKING:
@@ -34,16 +36,38 @@ class CompiledStep(Step):
         compiler: makes a function faster.
     """
 
-    def __init__(self, compiler: Callable[[Loss], Loss] = COMPILER) -> None:
-        self.compiled = compiler(_loss)
+    observable = False
+
+    def __init__(self, compiler: Callable[[Any], Any] = COMPILER) -> None:
+        self.compiler = compiler
+        self.compiled: Loss = compiler(_loss)
         self.shapes = set[torch.Size]()  # that were compiled
         self.tensors: Tensors | None = None
+
+    def update(self, lit: LitVAE, optimizer: LightningOptimizer) -> None:
+        """On a GPU Adam is compiled too."""
+        adam = optimizer.optimizer
+        if isinstance(adam, Adam) and adam.update is in_pieces and adam.on_card():
+            adam.update = self._or_in_pieces(self.compiler(plain), adam)
+        super().update(lit, optimizer)
+
+    def _or_in_pieces(self, compiled: Callable[..., None], adam: Adam) -> Callable[..., None]:
+        def update(*args: Any, **kwargs: Any) -> None:
+            try:
+                compiled(*args, **kwargs)
+            except Exception as error:
+                log.warning("accelerator.compile=true: the optimizer: %s; going on without", _said(error))
+                adam.update = partial(in_pieces)
+                in_pieces(*args, **kwargs)
+
+        return update
 
     def gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
         if self.compiled is _loss or batch.x.shape in self.shapes:
             return self._gradient(lit, batch)
         gradients = [None if p.grad is None else p.grad.clone() for p in lit.trained]
         buffers = [buffer.clone() for buffer in lit.buffers()]
+        states = [generator.get_state() for generator in noise.generators(lit.device)]
         try:
             values = self._gradient(lit, batch)
         except Exception as error:  # a compiler fails in many ways
@@ -53,6 +77,8 @@ class CompiledStep(Step):
                 parameter.grad = gradient
             for buffer, before in zip(lit.buffers(), buffers, strict=True):
                 buffer.copy_(before)
+            for generator, state in zip(noise.generators(lit.device), states, strict=True):
+                generator.set_state(state)
             return self._gradient(lit, batch)
         self.shapes.add(batch.x.shape)
         return values
@@ -60,7 +86,6 @@ class CompiledStep(Step):
     def _gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
         parameter = lit.trained[0]
         self.tensors = self.tensors or Tensors(parameter.device, parameter.dtype)
-        noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
         with self.tensors.used(lit, lit.annealed):
             loss, terms = self.compiled(lit, batch.x, batch.y)
         lit.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from vae_lightning.errors import NonFiniteError
 
 
 class Finite:
@@ -28,3 +32,14 @@ class Finite:
 
     def __bool__(self) -> bool:
         return not self.refused.item()
+
+
+def refused(when: str, values: Mapping[str, float], settings: Mapping[str, float]) -> NonFiniteError:
+    """What is to be raised: the loss and its terms, and with which numbers they came about."""
+    terms = ", ".join(f"{name}={value:g}" for name, value in values.items() if name != "loss")
+    said = ", ".join(f"{path}={value:g}" for path, value in settings.items())
+    return NonFiniteError(
+        f"{when}: the loss is {values['loss']} ({terms}) with {said}. "
+        "The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
+        "trainer.gradient_clip_val=1 or posterior.scale=softplus may help; debug=true finds the operation"
+    )

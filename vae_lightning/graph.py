@@ -1,10 +1,10 @@
-"""The training step of a minibatch as a recorded graph: one launch, in place of one for each of its operations."""
+"""The training steps of some minibatches as a recorded graph: one launch, in place of one for each operation."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from vae_lightning import noise
 from vae_lightning.data.loader import Minibatch
-from vae_lightning.errors import NonFiniteError, first_line
-from vae_lightning.numbers import Numbers
+from vae_lightning.errors import first_line
+from vae_lightning.finite import Finite
+from vae_lightning.numbers import Now, Numbers
 from vae_lightning.step import Step
 from vae_lightning.synchronisation import first_wait
 
@@ -31,6 +31,12 @@ WARM_UP = 3  # minibatches of a kind that are computed operation by operation, w
 class Recorder(Protocol):
     """What can launch again what some work has launched."""
 
+    def prepare(self, work: Callable[[], object]) -> None:
+        """Learn from the gradient of a minibatch, which is forgotten, what it draws."""
+
+    def draw(self, lit: LitVAE, batch: Minibatch) -> None:
+        """Start the noise of a minibatch; if it is being recorded, that of each minibatch that will be in its place."""
+
     def warm_up(self, work: Callable[[], T]) -> T:
         """Do `work` where it will be recorded."""
 
@@ -40,24 +46,24 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A step in memory that stays where it is: what goes in, what comes out, and what runs it."""
+    """The steps of some minibatches in memory that stays where it is: what goes in, what comes out, what runs them."""
 
-    x: Tensor
-    y: Tensor
-    values: dict[str, Tensor]  # the loss and its terms
-    gradients: list[Tensor | None]  # of each parameter, afterwards
+    batches: list[Minibatch]
+    numbers: Numbers
+    names: list[str]  # of the loss and its terms
+    values: Tensor  # (minibatches, names)
     run: Callable[[], None]
 
 
 class GraphStep(Step):
-    """Records the step of each kind of minibatch, and runs the recording from then on.
+    """Records the steps of minibatches that come together, and runs the recording from then on.
 
-    A kind is a shape, a weight and a place among those whose gradients are added. The arithmetic is the same before
-    and after: annealed values and learning rates are tensors throughout, so that a run that was resumed, and warms up
-    again, gets the same numbers. What cannot be recorded is said once, and goes on operation by operation. The values
-    that it returns are overwritten by the next step.
+    Minibatches are alike in shape, weight, and whether the optimiser steps after them. The arithmetic is the same
+    before and after: annealed values and learning rates are tensors throughout, so that a run that was resumed, and
+    warms up again, gets the same numbers. What cannot be recorded is said once, and goes on operation by operation.
 
-    In either case the device is asked for nothing but, every `log_every_n_steps`, whether all losses were finite.
+    In either case the device is asked for nothing: a point of the curves, and whether losses were finite, are read when
+    they have come by themselves, after the next minibatches have been launched.
 
     Args:
         recorder: `OnCard` but in tests.
@@ -65,116 +71,127 @@ class GraphStep(Step):
         recording: false, to go on operation by operation from the start.
     """
 
+    behind = True
+
     def __init__(self, recorder: Recorder, step: Step, recording: bool = True) -> None:
         self.recorder, self.step, self.recording = recorder, step, recording
         self.seen, self.recorded = Counter[Hashable](), dict[Hashable, Recorded]()
-        self.pending = False  # whether there are gradients that wait for more
-        self.numbers: Numbers | None = None
-        self.gradients: list[Tensor] = []  # those that wait, where they stay
+        self.finite: Finite | None = None
+        self.numbers: Numbers | None = None  # of a minibatch that is computed operation by operation
+
+    def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
+        batches = list(chunk)
+        kinds = tuple(_kind(batch) for batch in batches)
+        if self.numbers is None:
+            self._prepare(lit, batches[0], optimizer)
+        if self.recording and kinds not in self.recorded and all(self.seen[kind] >= WARM_UP for kind in kinds):
+            self._record(lit, batches, optimizer, kinds)
+        if kinds in self.recorded:
+            self._run(lit, batches, optimizer, self.recorded[kinds])
+            return sum(batch.size for batch in batches)
+        lit.tell()
+        return super().chunk(lit, batches, optimizer)
 
     def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
-        self.numbers = self.numbers or Numbers(lit, optimizer.optimizer)
-        kind = (batch.x.shape, batch.x.dtype, batch.x.stride(), batch.weight, batch.steps, self.pending)
-        self.seen[kind] += self.recording
-        if kind not in self.recorded and self.recording and self.seen[kind] > WARM_UP:
-            with self.numbers.used(lit, optimizer.optimizer):
-                self._record(lit, batch, optimizer, kind)
-        if kind in self.recorded:
-            self.numbers.refresh(lit, optimizer.optimizer)
-            values = self._run(lit, batch, optimizer, self.recorded[kind])
-        else:
-            with self.numbers.used(lit, optimizer.optimizer):
-                values = self._eager(lit, batch, optimizer, watched=self.seen[kind] == WARM_UP)
-        self.pending = not batch.steps
-        if batch.steps and lit.global_step % lit.log_every == 0:
-            self.check(lit, values)
-        return values
-
-    def check(self, lit: LitVAE, values: dict[str, Tensor] | None = None) -> None:
-        """
-        Raises:
-            NonFiniteError: a loss since the last call was not a finite number; nothing was updated from then on.
-        """
-        if self.numbers is None or self.numbers.finite:
-            return
-        rows = [dict(zip(lit.meter.names, row, strict=True)) for row in lit.meter.rows]
-        for row in [*rows, *([values] if values else [])]:
-            lit.refuse_non_finite(row)
-        raise NonFiniteError(f"a loss before step {lit.global_step + 1} was not a finite number")
-
-    def _work(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
+        """As a recording does it, but operation by operation."""
         assert self.numbers is not None
-        values = self.step.gradient(lit, batch)
-        self.numbers.finite.look(values["loss"].detach())
-        if batch.steps:
-            self.step.update(lit, optimizer)
-        return {name: value.detach() for name, value in values.items()}
+        kind = _kind(batch)
+        self.seen[kind] += 1
+        self.numbers.write([Now.of(lit, optimizer.optimizer)])
 
-    def _eager(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer, watched: bool) -> dict[str, Tensor]:
+        def work() -> dict[str, Tensor]:
+            assert self.numbers is not None
+            return self._work(lit, batch, optimizer, self.numbers, 0)
+
         if not self.recording:
-            return self._work(lit, batch, optimizer)
-        if not watched:
-            return self.recorder.warm_up(lambda: self._work(lit, batch, optimizer))
-        values, why = self.recorder.warm_up(lambda: first_wait(lambda: self._work(lit, batch, optimizer)))
+            return work()
+        if self.seen[kind] != WARM_UP or not self.step.observable:
+            return self.recorder.warm_up(work)
+        values, why = self.recorder.warm_up(lambda: first_wait(work))
         if why:
             self._give_up(why)
         return values
+
+    def _prepare(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> None:
+        lit.begin(batch)
+        device = lit.trained[0].device
+        for state in optimizer.optimizer.state.values():  # a checkpoint's counts of steps may lie with the processor
+            state["step"] = state["step"].to(device)
+        self.finite = Finite(device, lit.trained[0].dtype)
+        self.numbers = Numbers(lit, optimizer.optimizer, self.finite, 1)
+        self.numbers.write([Now.of(lit, optimizer.optimizer)])
+        buffers = [buffer.clone() for buffer in lit.buffers()]
+        with self.numbers.used(lit, optimizer.optimizer, 0):
+            self.recorder.prepare(lambda: self.step.gradient(lit, batch))
+        for parameter in lit.trained:
+            parameter.grad = None
+        for buffer, before in zip(lit.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+    def _work(
+        self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer, numbers: Numbers, k: int
+    ) -> dict[str, Tensor]:
+        assert self.finite is not None
+        with numbers.used(lit, optimizer.optimizer, k):
+            self.recorder.draw(lit, batch)
+            values = self.step.gradient(lit, batch)
+            self.finite.look(values["loss"].detach())
+            if batch.steps:
+                self.step.update(lit, optimizer)
+        return {name: value.detach() for name, value in values.items()}
 
     def _give_up(self, why: str) -> None:
         self.recording = False
         log.warning("accelerator.graph=true: this step cannot be recorded (%s); going on without", why)
 
-    def _record(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer, kind: Hashable) -> None:
-        x, y = batch.x.clone(), batch.y.clone()
-        static, first = batch._replace(x=x, y=y), not self.pending
-        if self.pending or not batch.steps:
-            self._gather(lit)
-        before = [p.grad for p in lit.trained]
+    def _record(
+        self, lit: LitVAE, batches: Sequence[Minibatch], optimizer: LightningOptimizer, kinds: Hashable
+    ) -> None:
+        assert self.finite is not None
+        static = [batch._replace(x=batch.x.clone(), y=batch.y.clone()) for batch in batches]
+        numbers = Numbers(lit, optimizer.optimizer, self.finite, len(batches))
+        self.recorder.draw(lit, batches[0])
 
-        def work() -> dict[str, Tensor]:
-            values = self._work(lit, static, optimizer)
-            if first and not batch.steps:
-                self._gather(lit)
-            return values
+        def work() -> tuple[list[str], Tensor]:
+            rows = [self._work(lit, batch, optimizer, numbers, k) for k, batch in enumerate(static)]
+            return list(rows[0]), torch.stack([value for row in rows for value in row.values()]).view(len(rows), -1)
 
-        noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
         try:
             with _uncounted(optimizer):
-                values, run = self.recorder.record(work)
-            after = [p.grad for p in lit.trained]
-            if any(g is not None and not any(g is own for own in self.gradients) for g in after):
-                raise RuntimeError("a parameter has a gradient from some minibatches only")
+                (names, values), run = self.recorder.record(work)
+            if any(p.grad is not None for p in lit.trained):
+                raise RuntimeError("a minibatch leaves its gradient to one that comes later")
         except Exception as error:  # torch says what it cannot do by many kinds
             self._give_up(first_line(error) if str(error) else type(error).__name__)
+            for parameter in lit.trained:
+                parameter.grad = None
         else:
-            self.recorded[kind] = Recorded(x, y, values, after, run)
-        for parameter, gradient in zip(lit.trained, before, strict=True):
-            parameter.grad = gradient
-
-    def _gather(self, lit: LitVAE) -> None:
-        """Bring the gradients to where they stay from one minibatch to the next."""
-        if not self.gradients:
-            self.gradients = [torch.zeros_like(p) for p in lit.trained]
-        for parameter, own in zip(lit.trained, self.gradients, strict=True):
-            if parameter.grad is not None and parameter.grad is not own:
-                own.copy_(parameter.grad)
-                parameter.grad = own
+            self.recorded[kinds] = Recorded(static, numbers, names, values, run)
 
     def _run(
-        self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer, recorded: Recorded
-    ) -> dict[str, Tensor]:
-        recorded.x.copy_(batch.x)
-        recorded.y.copy_(batch.y)
-        if self.pending:
-            self._gather(lit)
-        noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
+        self, lit: LitVAE, batches: Sequence[Minibatch], optimizer: LightningOptimizer, recorded: Recorded
+    ) -> None:
+        for part in ("x", "y"):
+            torch._foreach_copy_([getattr(b, part) for b in recorded.batches], [getattr(b, part) for b in batches])
+        numbers, points = [], []
+        for batch in batches:
+            lit.begin(batch)
+            numbers.append(Now.of(lit, optimizer.optimizer))
+            if batch.steps:  # what Lightning counts
+                optimizer._on_before_step()
+                optimizer._on_after_step()
+            points.append(lit.point(batch))
+            lit.schedule(batch)
+        recorded.numbers.write(numbers)
+        self.recorder.draw(lit, batches[0])
         recorded.run()
-        for parameter, gradient in zip(lit.trained, recorded.gradients, strict=True):
-            parameter.grad = gradient
-        if batch.steps:  # what Lightning counts
-            optimizer._on_before_step()
-            optimizer._on_after_step()
-        return recorded.values
+        lit.tell()  # what was due before
+        for batch, values, point in zip(batches, recorded.values.clone().unbind(), points, strict=True):
+            lit.add(recorded.names, values, batch, point)
+
+
+def _kind(batch: Minibatch) -> Hashable:
+    return batch.x.shape, batch.x.dtype, batch.x.stride(), batch.weight, batch.steps
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,8 +17,9 @@ from vae_lightning.anneal import Anneal
 from vae_lightning.context import one_hot
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
+from vae_lightning.finite import refused
 from vae_lightning.gather import over
-from vae_lightning.meter import Meter
+from vae_lightning.meter import Meter, Point
 from vae_lightning.model.vae import VAE
 from vae_lightning.precision import spare_questions
 from vae_lightning.scheduler import Scheduler
@@ -63,28 +65,46 @@ class LitVAE(L.LightningModule):
         self.anneals, self.seed, self.log_every = anneals, seed, log_every_n_steps
         self.gradient_clip_val, self.record = gradient_clip_val, record or {}
         self.meter, self.annealed, self.step = Meter(), dict[str, float](), step.make.get()()
-        self.latest = dict[str, Tensor]()  # what the last minibatch of a call came to, for who shows it
+        self.names, self.row = list[str](), torch.empty(0)  # what the last minibatch has come to
+        self.complete = list[tuple[Point, Meter]]()  # points of the curves that no logger knows of
 
     # ---- training -------------------------------------------------------------------------------------------------
     def training_step(self, chunk: Iterable[Minibatch], _: int) -> dict[str, int]:
         """One optimiser step for each minibatch; says how many images there were."""
-        optimizer, images = self.optimizers(), 0
+        optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        for batch in chunk:
-            values = self._minibatch(batch, optimizer)
-            images += batch.size
-        self.latest = {name: value.detach() for name, value in values.items()}
-        return {"images": images}
+        return {"images": self.step.chunk(self, chunk, optimizer)}
 
-    def _minibatch(self, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
+    def begin(self, batch: Minibatch) -> None:
+        """What changes with time gets its value for a minibatch."""
         self._anneal(batch.epoch)
-        values = self.step(self, batch, optimizer)
-        self.meter.add(values, batch.size)
+
+    def end(self, batch: Minibatch, values: dict[str, Tensor]) -> None:
+        """The minibatch has come to `values`."""
+        row = torch.stack([value.detach() for value in values.values()])
+        self.add(list(values), row, batch, self.point(batch))
+        self.schedule(batch)
+
+    def point(self, batch: Minibatch) -> Point | None:
+        """A point of the training curves, if it is time for one after this minibatch."""
+        return self._point() if batch.steps and self.global_step % self.log_every == 0 else None
+
+    def add(self, names: list[str], values: Tensor, batch: Minibatch, point: Point | None) -> None:
+        """What a minibatch has come to, (names,), belongs to the curves, and makes `point` complete."""
+        self.names, self.row = names, values
+        self.meter.add(names, values, batch.size)
+        if point is not None:
+            self._complete(point)
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """What the last minibatch has come to, for who shows it; a card is waited for."""
+        return dict(zip(self.names, self.row.tolist(), strict=True))
+
+    def schedule(self, batch: Minibatch) -> None:
+        """The learning rate moves, if it is time for that after this minibatch."""
         if batch.steps:
-            if self.global_step % self.log_every == 0:
-                self._log_training()
             self._schedule("step")
-        return values
 
     def values(self, batch: Minibatch) -> dict[str, Tensor]:
         """The loss and its terms, in nats per image."""
@@ -108,34 +128,54 @@ class LitVAE(L.LightningModule):
         Raises:
             NonFiniteError: the loss is not a finite number; says what it was made of.
         """
-        if math.isfinite(values["loss"].item()):
-            return
-        terms = ", ".join(f"{name}={value.item():g}" for name, value in values.items() if name != "loss")
-        settings = {"optimizer.lr": self._lr(), **self.annealed}
-        said = ", ".join(f"{path}={value:g}" for path, value in settings.items())
-        raise NonFiniteError(
-            f"step {self.global_step + 1}: the loss is {values['loss'].item()} ({terms}) with {said}. "
-            "The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
-            "trainer.gradient_clip_val=1 or posterior.scale=softplus may help; debug=true finds the operation"
-        )
+        if not math.isfinite(values["loss"].item()):
+            found = {name: value.item() for name, value in values.items()}
+            raise refused(f"step {self.global_step + 1}", found, self._point().settings)
+
+    def check(self) -> None:
+        """
+        Raises:
+            NonFiniteError: a loss so far was not a finite number.
+        """
+        self.tell()
+        if self.meter.rows and not math.isfinite((found := self.meter.first_not_finite("loss"))["loss"]):
+            raise refused(f"up to step {self.global_step}", found, self._point().settings)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.gradient_clip_val is not None:
             self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
 
     def on_train_epoch_end(self) -> None:
-        self._log_training()
+        self._complete(self._point())
+        self.tell()
         self._schedule("epoch")
         for logger in self.trainer.loggers:
             logger.save()
 
-    def _log_training(self) -> None:
-        means = self._means()
-        self.meter.clear()
-        if means:
-            means |= {path.rpartition(".")[2]: value for path, value in self.annealed.items()}
-            means |= {"lr": self._lr(), "epoch": float(self.current_epoch)}
-            self._to_loggers({f"train/{name}": value for name, value in means.items()})
+    def _point(self) -> Point:
+        return Point(self.global_step, self.current_epoch, {"optimizer.lr": self._lr(), **self.annealed})
+
+    def _complete(self, point: Point) -> None:
+        meter, self.meter = self.meter, Meter()
+        if meter.rows:
+            meter.read()
+            self.complete.append((point, meter))
+        if not self.step.behind:
+            self.tell()
+
+    def tell(self) -> None:
+        """Complete points of the curves go to the loggers.
+
+        Raises:
+            NonFiniteError: a loss was not a finite number.
+        """
+        while self.complete:
+            point, meter = self.complete.pop(0)
+            means = self._means(meter)
+            if not math.isfinite(means["loss"]):
+                raise refused(f"up to step {point.step}", meter.first_not_finite("loss"), point.settings)
+            means |= {path.rpartition(".")[2]: value for path, value in point.settings.items()}
+            self._to_loggers({f"train/{name}": v for name, v in {**means, "epoch": point.epoch}.items()}, point.step)
 
     # ---- validation and test ----------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
@@ -157,7 +197,8 @@ class LitVAE(L.LightningModule):
     def _evaluate(self, chunk: Iterable[Minibatch], stream: int) -> None:
         for batch in chunk:
             noise.reseed(self.device, self.seed, stream, batch.number, self.global_rank)
-            self.meter.add(self.values(batch), batch.size)
+            values = self.values(batch)
+            self.meter.add(list(values), torch.stack([value.detach() for value in values.values()]), batch.size)
 
     def on_validation_epoch_end(self) -> None:
         means = self._finish_evaluation("val")
@@ -167,19 +208,19 @@ class LitVAE(L.LightningModule):
         self._finish_evaluation("test")
 
     def _finish_evaluation(self, stage: str) -> dict[str, float]:
-        means = {f"{stage}/{name}": value for name, value in self._means().items()}
+        means = {f"{stage}/{name}": value for name, value in self._means(self.meter).items()}
         if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
             raise NonFiniteError(
                 f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written"
             )
         self.meter = self.training_meter
         self.log_dict(means, logger=False, batch_size=1, sync_dist=True)  # each process has the mean already
-        self._to_loggers(means)
+        self._to_loggers(means, self.global_step)
         return means
 
     # ---- shared -----------------------------------------------------------------------------------------------------
-    def _means(self) -> dict[str, float]:
-        means = self.meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
+    def _means(self, meter: Meter) -> dict[str, float]:
+        means = meter.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
         if self.bounds(means):  # the bound itself, whatever the loss weighs
             means["elbo"] = -(means["distortion"] + means["rate"])
             means["bits_per_dim"] = -means["elbo"] / math.prod(self.model.likelihood.shape) / math.log(2)
@@ -189,9 +230,9 @@ class LitVAE(L.LightningModule):
         """Whether these terms are those of a bound on log p(x): not with an energy, not without a rate."""
         return self.model.likelihood.density and {"distortion", "rate"} <= values.keys()
 
-    def _to_loggers(self, values: dict[str, float]) -> None:
+    def _to_loggers(self, values: dict[str, float], step: int) -> None:
         for logger in self.trainer.loggers:
-            logger.log_metrics(values, step=self.global_step)
+            logger.log_metrics(values, step=step)
 
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -212,6 +253,7 @@ class LitVAE(L.LightningModule):
         return [optimizer], [scheduler]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.tell()
         checkpoint["vae_lightning"] = self.record
         checkpoint["meter"] = self.meter.state_dict()
         metrics = self.trainer.callback_metrics.items()

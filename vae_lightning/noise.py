@@ -25,11 +25,17 @@ def generator(device: torch.device | str, seed: int, stream: int, index: int) ->
     return torch.Generator(device).manual_seed(key(seed, stream, index))
 
 
+def generators(device: torch.device) -> list[torch.Generator]:
+    """Those that `rsample` and dropout draw from when `device` computes."""
+    if device.type == "cuda":
+        return [torch.default_generator, torch.cuda.default_generators[device.index or 0]]
+    return [torch.default_generator]
+
+
 def reseed(device: torch.device, seed: int, stream: int, index: int, rank: int = 0) -> None:
     """Start the stream that `rsample` and dropout draw from on `device`; `torch.manual_seed` takes 70 times as long."""
     value = key(seed, stream, index, rank)
-    torch.default_generator.manual_seed(value)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(value)
-    elif device.type == "mps":
+    for each in generators(device):
+        each.manual_seed(value)
+    if device.type == "mps":
         torch.mps.manual_seed(value)

@@ -2,12 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vae_lightning.schema import Fraction, NonNegative, Positive
+
+AT_ONCE = 36  # tensors that torch's fused kernel takes in one launch
+BLOCK = 65_536  # numbers of a tensor that one multiprocessor works through there
+
+
+class Adam(torch.optim.Adam):
+    """torch's own, which on a GPU gets the parameters of a small network in pieces: else ten multiprocessors of a
+    hundred have something to do. The arithmetic of each number is the same.
+
+    `update` may be replaced by `plain`, compiled.
+    """
+
+    update: Callable[..., None]
+
+    def on_card(self) -> bool:
+        """Whether `update` is what makes a step."""
+        groups = self.param_groups
+        return bool(groups[0]["params"][0].is_cuda) and all(group["fused"] for group in groups)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if closure is not None or not self.on_card():
+            return super().step(closure)
+        for group in self.param_groups:
+            parameters, gradients, first, second, steps = (list[Tensor]() for _ in range(5))
+            self._init_group(group, parameters, gradients, first, second, [], steps)
+            if parameters:
+                every = parameters, gradients, first, second, steps
+                names = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")
+                self.update(*every, *(group[name] for name in names), found_inf=getattr(self, "found_inf", None))
+        return None
+
+
+def in_pieces(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    lr: float | Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    found_inf: Tensor | None = None,
+) -> None:
+    """Adam's step by torch's fused kernel; none if `found_inf` is not 0."""
+    torch._foreach_add_(steps, 1)
+    size = piece([p.numel() for p in parameters])
+    every = zip(parameters, gradients, first, second, steps, strict=True)
+    cut = [each for tensors in every for each in _cut(tensors, size)]
+    parameters, gradients, first, second, counts = (list(tensors) for tensors in zip(*cut, strict=True))
+    fused: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    fused(
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        counts,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+        found_inf=found_inf,
+    )
+    if found_inf is not None:
+        torch._foreach_sub_(steps, [found_inf] * len(steps))
+
+
+def plain(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    lr: float | Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    found_inf: Tensor | None = None,
+) -> None:
+    """Adam's step in operations that a compiler makes one of; it asks not for `found_inf`."""
+    torch._foreach_add_(steps, 1)
+    t = steps[0].double()
+    if weight_decay and decoupled:
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+    elif weight_decay:
+        gradients = list(torch._foreach_add(gradients, parameters, alpha=weight_decay))
+    torch._foreach_lerp_(first, gradients, 1 - betas[0])
+    torch._foreach_mul_(second, betas[1])
+    torch._foreach_addcmul_(second, gradients, gradients, 1 - betas[1])
+    root = (1 - betas[1] ** t).sqrt().to(second[0].dtype)
+    length = (lr / (1 - betas[0] ** t)).to(second[0].dtype)
+    below = torch._foreach_sqrt(second)
+    torch._foreach_div_(below, root)
+    torch._foreach_add_(below, eps)
+    change = torch._foreach_div(first, below)
+    torch._foreach_mul_(change, length)
+    torch._foreach_sub_(parameters, change)
+
+
+Adam.update = staticmethod(in_pieces)
+
+
+def piece(sizes: Sequence[int]) -> int:
+    """The largest piece of tensors of these sizes: the smallest one with which all go into one launch.
+
+    >>> piece([313_600, 400, 16_000, 40, 8_000, 400, 313_600, 784])
+    22528
+    >>> piece([10_000_000] * 9)
+    65536
+    """
+    size = 1024
+    while size < BLOCK and sum(-(-n // size) for n in sizes) > AT_ONCE:
+        size += 1024
+    return size
+
+
+def _cut(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of a parameter, its gradient and its moments, each with the count of steps, which is the same for all."""
+    *parts, count = tensors
+    if not all(part.is_contiguous() for part in parts):
+        return iter([tensors])
+    return ((*each, count) for each in zip(*(part.view(-1).split(size) for part in parts), strict=True))
 
 
 def adam(
@@ -19,7 +149,7 @@ def adam(
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Adam:
     """Kingma and Ba (2015), arXiv:1412.6980, algorithm 1."""
-    return torch.optim.Adam(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
+    return Adam(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
 
 
 def adamw(
@@ -29,9 +159,9 @@ def adamw(
     betas: tuple[Fraction, Fraction] = (0.9, 0.999),
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.01,
-) -> torch.optim.AdamW:
+) -> torch.optim.Adam:
     """Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 2."""
-    return torch.optim.AdamW(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
+    return Adam(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused, decoupled_weight_decay=True)
 
 
 def adamax(

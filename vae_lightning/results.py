@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import vae_lightning
 from vae_lightning.atomic import write_json
 from vae_lightning.errors import UserError
 from vae_lightning.units import UNITS
@@ -40,8 +41,9 @@ def device_name(trainer: L.Trainer) -> str:
 
 def versions() -> dict[str, str]:
     """What ran: Python, torch, this package and what it stands on."""
-    packages = {name: version(name) for name in ("vae-lightning", "lightning", "hydra-core")}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
+    packages = {name: version(name) for name in ("lightning", "hydra-core")}
+    own = {"vae-lightning": vae_lightning.__version__}  # a checkout that nobody has installed has one too
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **own, **packages}
 
 
 def read(path: Path, again: str) -> dict[str, Any]:

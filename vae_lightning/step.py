@@ -1,8 +1,8 @@
-"""What happens to one minibatch in training: its gradient, and the step of the optimiser."""
+"""What happens to minibatches in training: the gradient of each, and the step of the optimiser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,33 @@ if TYPE_CHECKING:
 class Step:
     """Operation by operation, as torch does it."""
 
+    observable = True  # a dispatch mode sees all operations
+    behind = False  # whether the curves are told later than they could be, so that nobody waits for a card
+
+    def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
+        """A step of the optimiser for each minibatch; says how many images there were."""
+        images = 0
+        for batch in chunk:
+            lit.begin(batch)
+            lit.end(batch, self(lit, batch, optimizer))
+            images += batch.size
+        return images
+
     def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
         """The loss and its terms, in nats per image, after the gradient was added and, if it is time, used."""
+        self.draw(lit, batch)
         values = self.gradient(lit, batch)
         lit.refuse_non_finite(values)
         if batch.steps:
             self.update(lit, optimizer)
         return values
 
-    def gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
-        """Adds the gradient of a minibatch to that of the parameters, from noise that only the minibatch decides."""
+    def draw(self, lit: LitVAE, batch: Minibatch) -> None:
+        """Starts the noise of a minibatch, which only the minibatch decides."""
         noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
+
+    def gradient(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
+        """Adds the gradient of a minibatch to that of the parameters."""
         values = lit.values(batch)
         loss = values["loss"]
         lit.manual_backward(loss if batch.weight == 1.0 else loss * batch.weight)

@@ -24,6 +24,8 @@ WAITS = {
     "repeat_interleave.Tensor": "the shape of a result depends on its values",
     "bincount": "the shape of a result depends on its values",
     "multinomial": "the processor asks whether these are probabilities",
+    "normal.Tensor_Tensor": "the processor asks whether all standard deviations are positive",
+    "normal.float_Tensor": "the processor asks whether all standard deviations are positive",
 }
 
 

@@ -42,6 +42,7 @@ def trainer(
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto",
     devices: Count | list[int] | str = 1,
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true",
+    matmul: Literal["highest", "high", "medium"] = "highest",
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
     channels_last: Literal["auto"] | bool = "auto",
     graph: bool = False,
@@ -60,7 +61,8 @@ def trainer(
 
     `minibatches_per_step`, `gradient_clip_val`, `accumulate_grad_batches` and `log_every_n_steps` count minibatches
     and optimiser steps, of which Lightning sees several at once: the data module and `LitVAE` carry them out. `graph`
-    and `compile` are other ways to make a step, see `Accelerate`; `channels_last` is for images, see `MemoryFormat`.
+    and `compile` are other ways to make a step, see `Accelerate`; `channels_last` is for images, see `MemoryFormat`;
+    `matmul` is `torch.set_float32_matmul_precision`.
     On a processor on which bfloat16 would be slower, a run in bf16-mixed is one in float32, and says so.
 
     Raises:
@@ -72,6 +74,7 @@ def trainer(
             "without a validation there is no best checkpoint to test"
         )
     keep_freed_memory()
+    torch.set_float32_matmul_precision(matmul)
     processor = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
     if processor and precision == "bf16-mixed" and (why := why_slow()):
         log.warning("trainer.precision=bf16-mixed: %s, where bfloat16 is slower than float32; training in float32", why)
@@ -94,7 +97,7 @@ def trainer(
             inference_mode=False,  # a loss may need a gradient by z, as a penalty
             default_root_dir=folder,
             callbacks=[
-                MemoryFormat(channels_last),
+                MemoryFormat(channels_last, compile),
                 Accelerate(graph, compile),
                 *callbacks,
             ],

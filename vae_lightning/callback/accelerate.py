@@ -59,15 +59,10 @@ class Accelerate(Callback):
             lit.step = self.step = Step()  # recordings hold memory
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._check(pl_module)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._check(pl_module)
-
-    def _check(self, lit: Any) -> None:
         """No checkpoint is written after a loss that was not finite."""
-        if isinstance(self.step, GraphStep):
-            self.step.check(lit)
+        lit: Any = pl_module
+        if lit.step.behind:
+            lit.check()
 
 
 def obstacle(trainer: L.Trainer) -> str | None:

@@ -22,14 +22,15 @@ class MemoryFormat(Callback):
     Args:
         channels_last: `auto` where networks are faster so: on the processor in float32 and bfloat16, on GPUs in the
             half precisions, and without gates and group normalisation.
+        compile: forward and backward pass are compiled, which finds a layout by itself.
     """
 
-    def __init__(self, channels_last: Literal["auto"] | bool = "auto") -> None:
-        self.channels_last = channels_last
+    def __init__(self, channels_last: Literal["auto"] | bool = "auto", compile: bool = False) -> None:
+        self.channels_last, self.compile = channels_last, compile
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         faster = _faster(trainer.strategy.root_device.type, trainer.precision)
-        faster = faster and not any(isinstance(module, SLOWER) for module in pl_module.modules())
+        faster = faster and not self.compile and not any(isinstance(module, SLOWER) for module in pl_module.modules())
         for module in pl_module.modules():
             if isinstance(module, (ImageEncoder, ImageDecoder, ConvTranspose)):
                 module.channels_last = faster if self.channels_last == "auto" else self.channels_last

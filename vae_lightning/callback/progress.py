@@ -36,8 +36,8 @@ class ProgressBar(RichProgressBar):
         shown = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
         latest = pl_module.latest
         if pl_module.bounds(latest):
-            return {"elbo": -(latest["distortion"] + latest["rate"]).item(), **shown}
-        return {"loss": latest["loss"].item(), **shown} if latest else shown
+            return {"elbo": -(latest["distortion"] + latest["rate"]), **shown}
+        return {"loss": latest["loss"], **shown} if latest else shown
 
 
 class Progress(Callback):

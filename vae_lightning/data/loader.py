@@ -12,6 +12,8 @@ from torch import Tensor
 from vae_lightning import noise
 from vae_lightning.data.pixels import scaled
 
+DRAWN = 2**22  # random numbers that a card draws at once for its pixels: a minibatch of them keeps it busy for no time
+
 
 class Minibatch(NamedTuple):
     """The images of one minibatch that this process looks at."""
@@ -33,6 +35,8 @@ class Chunk:
         self.loader, self.first = loader, first
         chosen = order[first * loader.batch_size : last * loader.batch_size]
         self.images, self.labels = loader.images[chosen], loader.labels[chosen]
+        if loader.dynamic and loader.images.is_cuda:
+            self.images = loader.binary(self.images, first, last)
 
     def __iter__(self) -> Iterator[Minibatch]:
         size = self.loader.batch_size
@@ -78,6 +82,9 @@ class MemoryLoader:
         self.minibatches = math.ceil(len(images) / batch_size)
         self.epoch = self.position = 0
         self.pixels = torch.Generator(images.device)
+        self.block = max(1, DRAWN // (batch_size * images[0].numel()))  # minibatches whose pixels are drawn at once
+        self.drawn: tuple[int, Tensor] | None = None  # for which block, (n, C, H, W)
+        self.ahead: tuple[int, Tensor] | None = None  # an epoch to come, and its order
 
     def __len__(self) -> int:
         return math.ceil(self.minibatches / self.chunk)
@@ -111,17 +118,25 @@ class MemoryLoader:
             first = self.position
             self.position = min(self.minibatches, (first // self.chunk + 1) * self.chunk)
             yield Chunk(self, order, first, self.position)
+            if self.shuffle and self.images.is_cuda and 2 * self.position >= self.minibatches and self.ahead is None:
+                self.ahead = self.epoch + 1, self._shuffled(self.epoch + 1)  # while the card has something to do
 
     def _order(self) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.images), device=self.images.device)
-        generator = noise.generator("cpu", self.seed, noise.ORDER, self.epoch)
-        return torch.randperm(len(self.images), generator=generator).to(self.images.device)
+        ahead, self.ahead = self.ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == self.epoch else self._shuffled(self.epoch)
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        order = torch.randperm(len(self.images), generator=noise.generator("cpu", self.seed, noise.ORDER, epoch))
+        if self.images.is_cuda:
+            order = order.pin_memory()
+        return order.to(self.images.device, non_blocking=True)
 
     def minibatch(self, i: int, x: Tensor, y: Tensor) -> Minibatch:
         """The `i`-th of this epoch, of images (B, C, H, W) and labels (B,)."""
         index = self.epoch * self.minibatches + i
-        if self.dynamic:  # P(255 u < grey) = grey / 255
+        if self.dynamic and x.dtype == torch.uint8:  # P(255 u < grey) = grey / 255
             self.pixels.manual_seed(noise.key(self.seed, noise.PIXELS, index))
             pixels = torch.rand(x.shape, device=x.device, generator=self.pixels).mul_(255).lt_(x)
         else:
@@ -140,3 +155,25 @@ class MemoryLoader:
             (i + 1) % self.accumulate == 0 or i + 1 == self.minibatches,
             len(x),
         )
+
+    def binary(self, x: Tensor, first: int, last: int) -> Tensor:
+        """The images (N, C, H, W) of some minibatches of this epoch, drawn in few operations: floats 0 and 1.
+
+        Which numbers they are held against depends on the minibatch, and not on who comes with it.
+        """
+        size, parts = self.batch_size, list[Tensor]()
+        for block in range(first // self.block, (last - 1) // self.block + 1):
+            begin = block * self.block * size
+            parts.append(self._block(block)[max(0, first * size - begin) : last * size - begin])
+        u = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return (u < x).to(torch.get_default_dtype())  # P(u < grey) = grey / 255
+
+    def _block(self, block: int) -> Tensor:
+        """Whole numbers from 0 to 254."""
+        index = self.epoch * math.ceil(self.minibatches / self.block) + block
+        if self.drawn is None or self.drawn[0] != index:
+            n = min(self.block * self.batch_size, len(self.images) - block * self.block * self.batch_size)
+            u = torch.empty(n, *self.images.shape[1:], dtype=torch.uint8, device=self.images.device)
+            self.pixels.manual_seed(noise.key(self.seed, noise.PIXELS, index))
+            self.drawn = index, u.random_(0, 255, generator=self.pixels)
+        return self.drawn[1]

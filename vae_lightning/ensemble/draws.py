@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vae_lightning import noise
+
 PLAIN = {
     *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal, torch.bernoulli, torch.multinomial),
     *(torch.rand_like, torch.randn_like, torch.randint_like, torch.poisson, Tensor.bernoulli, Tensor.multinomial),
@@ -31,10 +33,7 @@ class Stream:
     """
 
     def __init__(self, start: Callable[[], None], device: torch.device) -> None:
-        self.start = start
-        self.generators = [torch.default_generator]
-        if device.type == "cuda":
-            self.generators.append(torch.cuda.default_generators[device.index or 0])
+        self.start, self.generators = start, noise.generators(device)
         self.states: list[Tensor] = []
 
     def draw(self, call: Callable[[], Tensor]) -> Tensor:

@@ -40,7 +40,9 @@ def obstacle(lit: LitVAE) -> str | None:
 def alone(lit: LitVAE, batch: Minibatch) -> Found:
     """As it is ever computed; nothing of it stays."""
     before = [buffer.clone() for buffer in lit.buffers()]
-    found = after(lit, Step().gradient(lit, batch))
+    step = Step()
+    step.draw(lit, batch)
+    found = after(lit, step.gradient(lit, batch))
     found = found._replace(buffers=[buffer.clone() for buffer in found.buffers])
     for buffer, old in zip(lit.buffers(), before, strict=True):
         buffer.copy_(old)

@@ -42,4 +42,8 @@ class Shared(Step):
                 log.warning("alone from step %d on: %s", lit.global_step + 1, reason)
                 status.update(Path(lit.trainer.default_root_dir), alone=reason)
             answer = None
-        return super().gradient(lit, batch) if answer is None else answer
+        if answer is None:
+            self.draw(lit, batch)  # others have drawn meanwhile
+            return super().gradient(lit, batch)
+        values: dict[str, Tensor] = answer
+        return values

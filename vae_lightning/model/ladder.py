@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, distributions, nn
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from vae_lightning.distribution import normal
 from vae_lightning.model.layer import rows, with_context
 from vae_lightning.model.mlp import MLP, hidden_layers
 from vae_lightning.model.product import Linear
@@ -60,7 +61,7 @@ def _refuse() -> Distribution:
 
 
 def _normal(mean: Tensor, log_scale: Tensor) -> Distribution:
-    return Independent(distributions.Normal(mean, log_scale.exp()), 1)
+    return Independent(normal.Normal(mean, log_scale.exp()), 1)
 
 
 def _join(state: Tensor, other: Tensor, c: Tensor) -> Tensor:

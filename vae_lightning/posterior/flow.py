@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor, distributions, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 
 from vae_lightning.distribution.flow import Planar, Pushforward, Radial, compose, flows
+from vae_lightning.distribution.normal import Normal
 from vae_lightning.schema import Count
 
 TRAITS = {"space": "real", "rate": True, "density": True, "strata": False, "factorised": False}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, distributions, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily
 
+from vae_lightning.distribution.normal import Normal
 from vae_lightning.schema import Count
 
 TRAITS = {"space": "real", "rate": True, "density": True, "strata": True, "factorised": False}

@@ -7,6 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 
+from vae_lightning.distribution import normal
+
 TRAITS = {"space": "real", "rate": True, "density": True, "strata": False, "factorised": True}
 NEEDS = {"prior:space": (["real", "any"], "its latents are real vectors: say prior=normal")}
 SCALES = {"log_variance": lambda s: (s / 2).exp(), "exp": lambda s: s.exp(), "softplus": F.softplus}
@@ -38,4 +40,4 @@ class Normal(nn.Module):
         """params (..., 2 D, h, w) -> q, batch (...), event (D, h, w)."""
         dims = len(self.latent_shape)
         mean, scale = params.chunk(2, dim=-dims)
-        return distributions.Independent(distributions.Normal(mean, self.scale(scale)), dims)
+        return distributions.Independent(normal.Normal(mean, self.scale(scale)), dims)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributions, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily
 from torch.types import _size
 
+from vae_lightning.distribution.normal import Normal
 from vae_lightning.schema import Count
 
 TRAITS = {"space": "real", "learned": True}
