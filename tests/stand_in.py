@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,31 +67,53 @@ def _as_it_is(value: Any) -> Any:
     return torch.ops.aten.alias.default(value) if torch.is_tensor(value) else value
 
 
+class Stream:
+    """Minibatches have noise of their own, as a processor has it."""
+
+    def __init__(self, recorder: StandIn, lit: Any, own: bool) -> None:
+        self.recorder, self.lit, self.own = recorder, lit, own
+        self.number = 0  # of the first minibatch of what is recorded, or run
+        self.state = torch.get_rng_state()
+
+    def learn(self, work: Callable[[], object]) -> None:
+        """There is nothing to learn."""
+
+    def start(self, batch: Any) -> None:
+        if self.recorder.now is None:
+            self.number = batch.number
+        self._note(self._start, batch.number - self.number)
+
+    def draw(self, call: Callable[[], Any]) -> Any:
+        self._note(torch.set_rng_state, self.state)
+        drawn = call()
+        self._note(lambda: self.state.copy_(torch.get_rng_state()))
+        return drawn
+
+    def _start(self, k: int) -> None:
+        noise.reseed(self.lit.device, self.lit.seed, noise.TRAIN, self.number + k, self.lit.global_rank)
+        self.state.copy_(torch.get_rng_state())
+
+    def _note(self, work: Callable[..., Any], *args: Any) -> None:
+        """Do it now, and each time that it is run."""
+        work(*args)
+        if self.recorder.now is not None:
+            self.recorder.now.operations.append(partial(work, *args))
+
+
 class StandIn:
-    """A `Recorder` whose recordings are those above. Minibatches have noise of their own, as a processor has it."""
+    """A `Recorder` whose recordings are those above."""
 
     def __init__(self) -> None:
         self.recordings: list[Recording] = []
         self.now: Recording | None = None  # what is being recorded
-        self.number = 0  # of the first minibatch of what is recorded, or run
 
-    def prepare(self, work: Callable[[], object]) -> None:
-        """There is nothing to learn."""
-
-    def draw(self, lit: Any, batch: Any) -> None:
-        if self.now is None:
-            self.number = batch.number
-            noise.reseed(lit.device, lit.seed, noise.TRAIN, batch.number, lit.global_rank)
-        else:
-            self.now.operations.append(partial(self._draw, lit, batch.number - self.number))
-
-    def _draw(self, lit: Any, k: int) -> None:
-        noise.reseed(lit.device, lit.seed, noise.TRAIN, self.number + k, lit.global_rank)
+    def noise(self, lit: Any, own: bool = False) -> Stream:
+        return Stream(self, lit, own)
 
     def warm_up(self, work: Callable[[], Any]) -> Any:
         return work()
 
-    def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    def record(self, work: Callable[[], Any], streams: Sequence[Stream] = ()) -> tuple[Any, Callable[[], None]]:
         self.now = recording = Recording()
         state = torch.get_rng_state()
         try:

@@ -17,11 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from stand_in import StandIn
 from torch import Tensor, nn
 from torch.func import vmap
 
 from vae_lightning import status, step
+from vae_lightning.callback import accelerate
 from vae_lightning.compose import compose
+from vae_lightning.ensemble import meeting
 from vae_lightning.ensemble.batched import Batched, linear
 from vae_lightning.ensemble.draws import Draws, Stream
 from vae_lightning.ensemble.launcher import kind
@@ -142,6 +145,46 @@ def test_a_job_comes_to_what_it_comes_to_alone(law: str, tmp_path: Path) -> None
         assert "alone" not in status.read(tmp_path / f"together{i}")
     if law == "ends":
         assert len({results(tmp_path / f"together{i}")["epochs"] for i in range(3)}) > 1
+
+
+RECORDED: dict[str, tuple[list[str], list[list[str]], bool]] = {
+    "annealed": (["beta=warmup", "beta.epochs=5"], [["seed=1"], ["seed=2", "loss.beta=4", "beta.epochs=2"]], True),
+    "noise": (
+        ["model.norm=batch", "data.batch_size=20", "optimizer=adamw", "data.binarize=dynamic", "model.dropout=0.2"],
+        [["seed=1"], ["seed=2", "loss.beta=2"], ["seed=3"]],
+        True,
+    ),
+    "dropout": ([], [["model.dropout=0.2"], ["model.dropout=0.5"]], False),
+    "accumulated": (["trainer.accumulate_grad_batches=2", "scheduler=step"], [["seed=1"], ["seed=2"]], True),
+    "ends": (["callback=early_stopping"], [["seed=1", "trainer.max_epochs=6"], ["seed=2"], ["seed=3"]], True),
+    "clipped": (["trainer.gradient_clip_val=1"], [["seed=1"], ["seed=2"]], False),
+    "rates": ([], [["optimizer.lr=0.01"], ["optimizer.lr=0.001"]], False),
+    "steps": (["scheduler=cosine"], [["seed=1"], ["seed=2"]], False),
+    "averages": (["callback=ema"], [["seed=1"], ["seed=2"]], False),
+}
+
+
+@pytest.mark.parametrize("law", RECORDED)
+def test_jobs_that_are_recorded_as_one_come_to_the_same(
+    law: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    common, differ, recorded = RECORDED[law]
+    made: list[StandIn] = []
+
+    def recorder(device: torch.device) -> StandIn:
+        made.append(StandIn())
+        return made[-1]
+
+    monkeypatch.setattr(meeting, "OnCard", recorder)
+    monkeypatch.setattr(accelerate, "obstacle", lambda trainer: None)
+    monkeypatch.setattr(accelerate, "OnCard", lambda device: StandIn())
+    told = [*MANY, "trainer.minibatches_per_step=2", "trainer.max_epochs=5", "accelerator.graph=true", *common]
+    assert not both(tmp_path, [[*told, *own] for own in differ])
+    for i in range(len(differ)):
+        assert_same(tmp_path, i, 1e-6)
+    assert len(made) == 1
+    assert bool(made[0].recordings) == recorded
+    assert ("going on without" in caplog.text) == (not recorded)
 
 
 def test_a_job_that_diverges_does_not_touch_the_others(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
 from vae_lightning.graph import WARM_UP, GraphStep
 from vae_lightning.lit import LitVAE
-from vae_lightning.optimizer import Adam
+from vae_lightning.optimizer import CardAdam
 from vae_lightning.train import Run
 
 ON = "accelerator.graph=true"
@@ -289,6 +289,7 @@ def test_who_trains_with_others_is_left_alone(small: Callable[..., Run], caplog:
     Accelerate(graph=True, compile=True).on_fit_start(run.trainer, run.lit)
     assert run.lit.step is other
     assert "trains with others" in caplog.text
+    assert not other.behind
 
 
 def test_a_compiled_run_is_the_run(small: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +388,7 @@ def test_on_a_gpu_a_resumed_run_is_the_run(small: Callable[..., Run]) -> None:
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_on_a_gpu_adam_in_pieces_is_adam(decoupled: bool) -> None:
     found = []
-    for make in (torch.optim.Adam, Adam):
+    for make in (torch.optim.Adam, CardAdam):
         torch.manual_seed(0)
         shapes = [(300, 500), (50, 3), (7,)]
         ps = [nn.Parameter(torch.randn(shape, device="cuda", dtype=torch.float32)) for shape in shapes]

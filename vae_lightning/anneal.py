@@ -55,7 +55,7 @@ class Anneal:
         Raises:
             AttributeError: `module` has nothing at `path`.
         """
-        target, name = _place(module, self.path)
+        target, name = place(module, self.path)
         getattr(target, name)
         setattr(target, name, value)
 
@@ -97,7 +97,7 @@ def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """
     numbers = []
     for path, tensor in tensors.items():
-        target, name = _place(module, path)
+        target, name = place(module, path)
         number = getattr(target, name)
         if not torch.is_tensor(number):
             numbers.append((target, name, number))
@@ -109,6 +109,7 @@ def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
             setattr(target, name, number)
 
 
-def _place(module: nn.Module, path: str) -> tuple[nn.Module, str]:
+def place(module: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module that has the attribute `path`, and the name that it has there."""
     owner, _, name = path.rpartition(".")
     return (attrgetter(owner)(module) if owner else module), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -17,35 +17,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class OnCard:
-    """`torch.cuda.CUDAGraph`, all on one stream and in one pool of memory.
+class CardStream:
+    """The random numbers that a run draws from a card in training.
 
-    The random numbers of a card are numbered, and a recording cannot go back to the start of a stream at each of its
-    minibatches. So here all minibatches of a run share a stream, in which each one has a place for as many numbers as
-    the first one draws.
+    They are numbered, and a recording cannot go back to the start of a stream at each of its minibatches. So all
+    minibatches of a run share a stream, in which each one has a place for as many numbers as the first one draws.
+
+    Args:
+        lit: the training module of the run.
+        own: several runs are computed in turns: this one's place in its stream is kept apart from the generator.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
-        self.generator = torch.cuda.default_generators[device.index or 0]
+    def __init__(self, lit: LitVAE, own: bool = False) -> None:
+        self.lit, self.default = lit, torch.cuda.default_generators[lit.device.index or 0]
+        self.generator = self.default.clone_state() if own else self.default
         self.draws = 0  # numbers of a minibatch
 
-    def prepare(self, work: Callable[[], object]) -> None:
+    def learn(self, work: Callable[[], object]) -> None:
         """Do `work` as it is done for each minibatch, to learn how many numbers that draws."""
         self.generator.manual_seed(0)
-        self.warm_up(work)
+        work()
         self.draws = self.generator.get_offset()
         self.generator.manual_seed(0)
 
-    def draw(self, lit: LitVAE, batch: Minibatch) -> None:
-        """Go to the random numbers of a minibatch; those that are recorded one after the other are there already.
+    def start(self, batch: Minibatch) -> None:
+        """Go to the numbers of a minibatch; one that is recorded after others is there already.
 
         Raises:
             RuntimeError: the minibatch before has drawn more numbers than the first.
         """
         if torch.cuda.is_current_stream_capturing():
             return
+        lit = self.lit
         seed, place = noise.key(lit.seed, noise.TRAIN, 0, lit.global_rank), batch.number * self.draws
         if self.generator.initial_seed() == seed and self.generator.get_offset() > place:
             raise RuntimeError(
@@ -55,6 +58,26 @@ class OnCard:
         self.generator.manual_seed(seed)
         self.generator.set_offset(place)
 
+    def draw(self, call: Callable[[], T]) -> T:
+        """What `call` gives when it draws from here, and not from where others draw."""
+        before = self.default.graphsafe_get_state()
+        self.default.graphsafe_set_state(self.generator)
+        try:
+            return call()
+        finally:
+            self.default.graphsafe_set_state(before)
+
+
+class OnCard:
+    """`torch.cuda.CUDAGraph`, all on one stream and in one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def noise(self, lit: LitVAE, own: bool = False) -> CardStream:
+        return CardStream(lit, own)
+
     def warm_up(self, work: Callable[[], T]) -> T:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
@@ -62,8 +85,10 @@ class OnCard:
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return result
 
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+    def record(self, work: Callable[[], T], streams: Sequence[CardStream] = ()) -> tuple[T, Callable[[], None]]:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        for stream in streams:
+            graph.register_generator_state(stream.generator)
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 result = work()

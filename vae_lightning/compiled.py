@@ -15,7 +15,7 @@ from vae_lightning import noise
 from vae_lightning.anneal import Tensors
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import first_line
-from vae_lightning.optimizer import Adam, in_pieces, plain
+from vae_lightning.optimizer import CardAdam, in_pieces, plain
 from vae_lightning.step import Step
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class CompiledStep(Step):
     def update(self, lit: LitVAE, optimizer: LightningOptimizer) -> None:
         """On a GPU Adam is compiled too."""
         adam = optimizer.optimizer
-        if isinstance(adam, Adam) and adam.update is in_pieces and adam.on_card():
+        if isinstance(adam, CardAdam) and adam.update is in_pieces:
             adam.update = self._or_in_pieces(self.compiler(plain), adam)
         super().update(lit, optimizer)
 
-    def _or_in_pieces(self, compiled: Callable[..., None], adam: Adam) -> Callable[..., None]:
+    def _or_in_pieces(self, compiled: Callable[..., None], adam: CardAdam) -> Callable[..., None]:
         def update(*args: Any, **kwargs: Any) -> None:
             try:
                 compiled(*args, **kwargs)

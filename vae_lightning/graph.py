@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -16,6 +16,7 @@ from torch import Tensor
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import first_line
 from vae_lightning.finite import Finite
+from vae_lightning.meter import Point
 from vae_lightning.numbers import Now, Numbers
 from vae_lightning.step import Step
 from vae_lightning.synchronisation import first_wait
@@ -28,20 +29,35 @@ T = TypeVar("T")
 WARM_UP = 3  # minibatches of a kind that are computed operation by operation, which settles what is settled once
 
 
+class Noise(Protocol):
+    """The random numbers of a run."""
+
+    def learn(self, work: Callable[[], object]) -> None:
+        """Learn from the gradient of a minibatch, which is forgotten, how much it draws."""
+
+    def start(self, batch: Minibatch) -> None:
+        """Go to the noise of a minibatch; in a recording, of each minibatch that will be in its place."""
+
+    def draw(self, call: Callable[[], T]) -> T:
+        """What `call` gives when it draws from here, where several runs are computed in turns."""
+
+
 class Recorder(Protocol):
     """What can launch again what some work has launched."""
 
-    def prepare(self, work: Callable[[], object]) -> None:
-        """Learn from the gradient of a minibatch, which is forgotten, what it draws."""
-
-    def draw(self, lit: LitVAE, batch: Minibatch) -> None:
-        """Start the noise of a minibatch; if it is being recorded, that of each minibatch that will be in its place."""
+    def noise(self, lit: LitVAE, own: bool = False) -> Noise:
+        """That of a run; its `own` if several are computed in turns."""
 
     def warm_up(self, work: Callable[[], T]) -> T:
         """Do `work` where it will be recorded."""
 
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """What `work` returns, and what fills its tensors; nothing of it need be done before that is called."""
+    def record(self, work: Callable[[], T], streams: Sequence[Any] = ()) -> tuple[T, Callable[[], None]]:
+        """What `work` returns, and what fills its tensors; nothing of it need be done before that is called.
+
+        Args:
+            work: is to be recorded.
+            streams: what it draws from, if that are several runs' own.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,14 +93,15 @@ class GraphStep(Step):
         self.recorder, self.step, self.recording = recorder, step, recording
         self.seen, self.recorded = Counter[Hashable](), dict[Hashable, Recorded]()
         self.finite: Finite | None = None
+        self.noise: Noise | None = None
         self.numbers: Numbers | None = None  # of a minibatch that is computed operation by operation
 
     def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
         batches = list(chunk)
-        kinds = tuple(_kind(batch) for batch in batches)
+        kinds = tuple(map(kind, batches))
         if self.numbers is None:
             self._prepare(lit, batches[0], optimizer)
-        if self.recording and kinds not in self.recorded and all(self.seen[kind] >= WARM_UP for kind in kinds):
+        if self.recording and kinds not in self.recorded and all(self.seen[each] >= WARM_UP for each in kinds):
             self._record(lit, batches, optimizer, kinds)
         if kinds in self.recorded:
             self._run(lit, batches, optimizer, self.recorded[kinds])
@@ -95,8 +112,7 @@ class GraphStep(Step):
     def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
         """As a recording does it, but operation by operation."""
         assert self.numbers is not None
-        kind = _kind(batch)
-        self.seen[kind] += 1
+        self.seen[kind(batch)] += 1
         self.numbers.write([Now.of(lit, optimizer.optimizer)])
 
         def work() -> dict[str, Tensor]:
@@ -105,7 +121,7 @@ class GraphStep(Step):
 
         if not self.recording:
             return work()
-        if self.seen[kind] != WARM_UP or not self.step.observable:
+        if self.seen[kind(batch)] != WARM_UP or not self.step.observable:
             return self.recorder.warm_up(work)
         values, why = self.recorder.warm_up(lambda: first_wait(work))
         if why:
@@ -120,9 +136,10 @@ class GraphStep(Step):
         self.finite = Finite(device, lit.trained[0].dtype)
         self.numbers = Numbers(lit, optimizer.optimizer, self.finite, 1)
         self.numbers.write([Now.of(lit, optimizer.optimizer)])
+        self.noise = self.recorder.noise(lit)
         buffers = [buffer.clone() for buffer in lit.buffers()]
         with self.numbers.used(lit, optimizer.optimizer, 0):
-            self.recorder.prepare(lambda: self.step.gradient(lit, batch))
+            self.noise.learn(lambda: self.recorder.warm_up(lambda: self.step.gradient(lit, batch)))
         for parameter in lit.trained:
             parameter.grad = None
         for buffer, before in zip(lit.buffers(), buffers, strict=True):
@@ -132,8 +149,9 @@ class GraphStep(Step):
         self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer, numbers: Numbers, k: int
     ) -> dict[str, Tensor]:
         assert self.finite is not None
+        assert self.noise is not None
         with numbers.used(lit, optimizer.optimizer, k):
-            self.recorder.draw(lit, batch)
+            self.noise.start(batch)
             values = self.step.gradient(lit, batch)
             self.finite.look(values["loss"].detach())
             if batch.steps:
@@ -148,9 +166,10 @@ class GraphStep(Step):
         self, lit: LitVAE, batches: Sequence[Minibatch], optimizer: LightningOptimizer, kinds: Hashable
     ) -> None:
         assert self.finite is not None
+        assert self.noise is not None
         static = [batch._replace(x=batch.x.clone(), y=batch.y.clone()) for batch in batches]
         numbers = Numbers(lit, optimizer.optimizer, self.finite, len(batches))
-        self.recorder.draw(lit, batches[0])
+        self.noise.start(batches[0])
 
         def work() -> tuple[list[str], Tensor]:
             rows = [self._work(lit, batch, optimizer, numbers, k) for k, batch in enumerate(static)]
@@ -171,26 +190,43 @@ class GraphStep(Step):
     def _run(
         self, lit: LitVAE, batches: Sequence[Minibatch], optimizer: LightningOptimizer, recorded: Recorded
     ) -> None:
+        assert self.noise is not None
         for part in ("x", "y"):
             torch._foreach_copy_([getattr(b, part) for b in recorded.batches], [getattr(b, part) for b in batches])
-        numbers, points = [], []
-        for batch in batches:
-            lit.begin(batch)
-            numbers.append(Now.of(lit, optimizer.optimizer))
-            if batch.steps:  # what Lightning counts
-                optimizer._on_before_step()
-                optimizer._on_after_step()
-            points.append(lit.point(batch))
-            lit.schedule(batch)
+        numbers, points = ahead(lit, batches, optimizer)
         recorded.numbers.write(numbers)
-        self.recorder.draw(lit, batches[0])
+        self.noise.start(batches[0])
         recorded.run()
-        lit.tell()  # what was due before
-        for batch, values, point in zip(batches, recorded.values.clone().unbind(), points, strict=True):
-            lit.add(recorded.names, values, batch, point)
+        afterwards(lit, batches, points, recorded.names, recorded.values.clone())
 
 
-def _kind(batch: Minibatch) -> Hashable:
+def ahead(
+    lit: LitVAE, batches: Sequence[Minibatch], optimizer: LightningOptimizer
+) -> tuple[list[Now], list[Point | None]]:
+    """What changes with time goes on over some minibatches that are about to be launched together."""
+    numbers, points = list[Now](), list[Point | None]()
+    for batch in batches:
+        lit.begin(batch)
+        numbers.append(Now.of(lit, optimizer.optimizer))
+        if batch.steps:  # what Lightning counts
+            optimizer._on_before_step()
+            optimizer._on_after_step()
+        points.append(lit.point(batch))
+        lit.schedule(batch)
+    return numbers, points
+
+
+def afterwards(
+    lit: LitVAE, batches: Sequence[Minibatch], points: Sequence[Point | None], names: list[str], values: Tensor
+) -> None:
+    """They have been launched: their values (minibatches, names) belong to the curves, and what was due is told."""
+    lit.tell()
+    for batch, row, point in zip(batches, values.unbind(), points, strict=True):
+        lit.add(names, row, batch, point)
+
+
+def kind(batch: Minibatch) -> Hashable:
+    """What minibatches have in common that are recorded alike."""
     return batch.x.shape, batch.x.dtype, batch.x.stride(), batch.weight, batch.steps
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -42,13 +41,14 @@ class Table:
 
     def __init__(self, minibatches: int, numbers: int, device: torch.device, dtype: torch.dtype) -> None:
         self.cells = torch.zeros(minibatches, numbers, APART // dtype.itemsize, device=device, dtype=dtype)
+        self.here = torch.zeros(minibatches, numbers, dtype=dtype)
         self.written: list[list[float]] = []
 
     def write(self, rows: list[list[float]]) -> None:
         """One copy to the device, and none where nothing has changed."""
         if rows != self.written and rows[0]:
-            here = torch.from_numpy(np.asarray(rows)).to(self.cells.dtype)
-            self.cells.copy_(here.unsqueeze(-1).expand_as(self.cells), non_blocking=True)
+            self.here.numpy()[:] = rows
+            self.cells.copy_(self.here.unsqueeze(-1).expand_as(self.cells), non_blocking=True)
         self.written = rows
 
     def row(self, k: int) -> list[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,43 +11,49 @@ from torch import Tensor, nn
 from vae_lightning.schema import Fraction, NonNegative, Positive
 
 AT_ONCE = 36  # tensors that torch's fused kernel takes in one launch
+NUMBERS = (
+    "betas",
+    "eps",
+    "weight_decay",
+    "decoupled_weight_decay",
+)  # of a group of parameters, beside the learning rate
 BLOCK = 65_536  # numbers of a tensor that one multiprocessor works through there
 
 
-class Adam(torch.optim.Adam):
-    """torch's own, which on a GPU gets the parameters of a small network in pieces: else ten multiprocessors of a
-    hundred have something to do. The arithmetic of each number is the same.
+Groups = list[nn.Parameter] | list[dict[str, Any]]
+
+
+class Moving(NamedTuple):
+    """What a step of Adam is made of: a tensor of each for each parameter."""
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    first: list[Tensor]  # moments
+    second: list[Tensor]
+    steps: list[Tensor]  # how many there were
+
+
+class CardAdam(torch.optim.Adam):
+    """torch's own, fused, on a GPU. It hands its kernel the parameters of a small network in pieces: else ten
+    multiprocessors of a hundred have something to do. The arithmetic of each number is the same.
 
     `update` may be replaced by `plain`, compiled.
     """
 
     update: Callable[..., None]
 
-    def on_card(self) -> bool:
-        """Whether `update` is what makes a step."""
-        groups = self.param_groups
-        return bool(groups[0]["params"][0].is_cuda) and all(group["fused"] for group in groups)
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        if closure is not None or not self.on_card():
-            return super().step(closure)
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            parameters, gradients, first, second, steps = (list[Tensor]() for _ in range(5))
-            self._init_group(group, parameters, gradients, first, second, [], steps)
-            if parameters:
-                every = parameters, gradients, first, second, steps
-                names = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")
-                self.update(*every, *(group[name] for name in names), found_inf=getattr(self, "found_inf", None))
-        return None
+            moving = Moving([], [], [], [], [])
+            self._init_group(group, *moving[:4], [], moving.steps)
+            if moving.parameters:
+                numbers = (group[name] for name in ("lr", *NUMBERS))
+                self.update(moving, *numbers, found_inf=getattr(self, "found_inf", None))
 
 
 def in_pieces(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    steps: list[Tensor],
+    moving: Moving,
     lr: float | Tensor,
     betas: tuple[float, float],
     eps: float,
@@ -56,10 +62,9 @@ def in_pieces(
     found_inf: Tensor | None = None,
 ) -> None:
     """Adam's step by torch's fused kernel; none if `found_inf` is not 0."""
-    torch._foreach_add_(steps, 1)
-    size = piece([p.numel() for p in parameters])
-    every = zip(parameters, gradients, first, second, steps, strict=True)
-    cut = [each for tensors in every for each in _cut(tensors, size)]
+    torch._foreach_add_(moving.steps, 1)
+    size = piece([p.numel() for p in moving.parameters])
+    cut = [each for tensors in zip(*moving, strict=True) for each in _cut(tensors, size)]
     parameters, gradients, first, second, counts = (list(tensors) for tensors in zip(*cut, strict=True))
     fused: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
     fused(
@@ -79,15 +84,11 @@ def in_pieces(
         found_inf=found_inf,
     )
     if found_inf is not None:
-        torch._foreach_sub_(steps, [found_inf] * len(steps))
+        torch._foreach_sub_(moving.steps, [found_inf] * len(moving.steps))
 
 
 def plain(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    steps: list[Tensor],
+    moving: Moving,
     lr: float | Tensor,
     betas: tuple[float, float],
     eps: float,
@@ -96,6 +97,7 @@ def plain(
     found_inf: Tensor | None = None,
 ) -> None:
     """Adam's step in operations that a compiler makes one of; it asks not for `found_inf`."""
+    parameters, gradients, first, second, steps = moving
     torch._foreach_add_(steps, 1)
     t = steps[0].double()
     if weight_decay and decoupled:
@@ -115,14 +117,14 @@ def plain(
     torch._foreach_sub_(parameters, change)
 
 
-Adam.update = staticmethod(in_pieces)
+CardAdam.update = staticmethod(in_pieces)
 
 
 def piece(sizes: Sequence[int]) -> int:
     """The largest piece of tensors of these sizes: the smallest one with which all go into one launch.
 
     >>> piece([313_600, 400, 16_000, 40, 8_000, 400, 313_600, 784])
-    22528
+    21504
     >>> piece([10_000_000] * 9)
     65536
     """
@@ -140,8 +142,13 @@ def _cut(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]
     return ((*each, count) for each in zip(*(part.view(-1).split(size) for part in parts), strict=True))
 
 
+def _kind(groups: Groups, fused: bool) -> type[torch.optim.Adam]:
+    every = [p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])]
+    return CardAdam if fused and all(p.is_cuda for p in every) else torch.optim.Adam
+
+
 def adam(
-    parameters: Iterable[nn.Parameter],
+    parameters: Groups,
     fused: bool,
     lr: Positive = 1e-3,
     betas: tuple[Fraction, Fraction] = (0.9, 0.999),
@@ -149,11 +156,11 @@ def adam(
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Adam:
     """Kingma and Ba (2015), arXiv:1412.6980, algorithm 1."""
-    return Adam(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
+    return _kind(parameters, fused)(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
 
 
 def adamw(
-    parameters: Iterable[nn.Parameter],
+    parameters: Groups,
     fused: bool,
     lr: Positive = 1e-3,
     betas: tuple[Fraction, Fraction] = (0.9, 0.999),
@@ -161,11 +168,13 @@ def adamw(
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Adam:
     """Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 2."""
-    return Adam(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused, decoupled_weight_decay=True)
+    return _kind(parameters, fused)(
+        parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused, decoupled_weight_decay=True
+    )
 
 
 def adamax(
-    parameters: Iterable[nn.Parameter],
+    parameters: Groups,
     lr: Positive = 2e-3,
     betas: tuple[Fraction, Fraction] = (0.9, 0.999),
     eps: Positive = 1e-8,

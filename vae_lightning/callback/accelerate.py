@@ -34,9 +34,13 @@ class Accelerate(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         lit: Any = pl_module
+        why = obstacle(trainer)
+        if self.graph and why:
+            log.warning("accelerator.graph=true %s; going on without", why)
         if type(lit.step) is not Step and lit.step is not self.step:
-            if self.graph or self.compile:
-                log.warning("accelerator.graph, accelerator.compile: this run trains with others, without them")
+            lit.step.behind = self.graph and not why
+            if self.compile:
+                log.warning("accelerator.compile=true: this run trains with others, without that")
             return
         lit.step = Step()  # what was recorded belongs to the optimiser of an earlier fit
         if self.compile and trainer.world_size == 1:
@@ -45,12 +49,9 @@ class Accelerate(Callback):
             log.warning(
                 "accelerator.compile=true is for one process, these are %d; going on without", trainer.world_size
             )
-        why = obstacle(trainer)
         if not why:
             warnings.filterwarnings("ignore", ".*capturable=True.*")  # torch, of steps that are not recorded
             lit.step = GraphStep(OnCard(trainer.strategy.root_device), lit.step, self.graph)
-        elif self.graph:
-            log.warning("accelerator.graph=true %s; going on without", why)
         self.step = lit.step
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,13 @@ IN_PLACE = {
     *(Tensor.cauchy_, Tensor.geometric_, Tensor.log_normal_),
 }
 MASKS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}  # each is its input times a mask that it draws
+
+
+class Draw(Protocol):
+    """Where a job draws from."""
+
+    def draw(self, call: Callable[[], Tensor]) -> Tensor:
+        """What `call` gives when it draws from here."""
 
 
 class Stream:
@@ -58,7 +65,7 @@ class Draws(TorchFunctionMode):
         index: the batched number of the job, inside of `vmap`.
     """
 
-    def __init__(self, streams: Sequence[Stream], index: Tensor) -> None:
+    def __init__(self, streams: Sequence[Draw], index: Tensor) -> None:
         super().__init__()
         self.streams, self.index = streams, index
 
@@ -85,11 +92,11 @@ class Draws(TorchFunctionMode):
         if not training:
             return x
 
-        def call(like: Tensor, p: Any) -> Tensor:
+        def call(like: Tensor, p: Any = p) -> Tensor:
             mask: Tensor = function(torch.ones_like(like), float(p), True)
             return mask
 
-        return x * self._each(call, x, torch.as_tensor(p))
+        return x * self._each(call, x, *([p] if isinstance(p, Tensor) else []))
 
     def _each(self, call: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         drawn: Tensor = _Each.apply(call, self.streams, self.index, *tensors)
@@ -102,7 +109,7 @@ class _Each(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(call: Callable[..., Tensor], streams: Sequence[Stream], index: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(call: Callable[..., Tensor], streams: Sequence[Draw], index: Tensor, *tensors: Tensor) -> Tensor:
         raise NotImplementedError("there is one index for each job: it is always batched")
 
     @staticmethod

@@ -14,7 +14,8 @@ from vae_lightning import noise
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.ensemble.batched import Batched
 from vae_lightning.ensemble.draws import Draws, Stream
-from vae_lightning.ensemble.spread import Spread
+from vae_lightning.ensemble.spread import Place, Spread
+from vae_lightning.graph import Noise
 from vae_lightning.lit import LitVAE
 
 
@@ -34,10 +35,11 @@ class Ensemble:
 
     Args:
         lits: the training modules of the jobs, alike in everything but in numbers.
+        noise: where each job draws from, if that is not settled by the number of a minibatch alone.
     """
 
-    def __init__(self, lits: Sequence[LitVAE]) -> None:
-        self.lits, self.values = lits, Values(lits[0])
+    def __init__(self, lits: Sequence[LitVAE], noise: Sequence[Noise] | None = None) -> None:
+        self.lits, self.values, self.noise = lits, Values(lits[0]), noise
         self.trained, self.fixed, self.own = {}, {}, list[list[nn.Parameter]]()
         self.rows: list[tuple[Tensor, int]] = []  # each tensor of a job, and where it lies
         for name, tensors in _by_name(lits).items():
@@ -66,25 +68,49 @@ class Ensemble:
             batches: one for each job, of the same shape.
         """
         x, y = torch.stack([b.x for b in batches]), torch.stack([b.y for b in batches])
-        streams = [Stream(_start(lit, batch), lit.device) for lit, batch in zip(self.lits, batches, strict=True)]
         numbers = self.spread.values(next(iter(self.trained.values())))
-        one = partial(self._one, batches[0], streams)
+        found, gradients = self.compute(batches, x, y, numbers)
+        for tensors, gradient in zip(self.own, gradients, strict=True):
+            if gradient is not None:
+                for parameter, row in zip(tensors, gradient.unbind(), strict=True):
+                    parameter.grad = row if parameter.grad is None else parameter.grad.add_(row)
+        each = {name: value.unbind() for name, value in found.items()}
+        return [{name: rows[j] for name, rows in each.items()} for j in range(len(batches))]
+
+    def compute(
+        self, batches: Sequence[Minibatch], x: Tensor, y: Tensor, numbers: dict[Place, Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        """The loss and its terms, (J,) each, and the gradients of the stacked parameters.
+
+        Args:
+            batches: one for each job: its number, weight and size.
+            x: their images (J, B, C, H, W).
+            y: their labels (J, B).
+            numbers: those in which the jobs differ, (J,) each.
+        """
+        one = partial(self._one, batches[0], self._streams(batches))
         found = vmap(one, randomness="error")(self.trained, self.fixed, x, y, numbers, self.index)
         loss = found["loss"]
-        if any(b.weight != 1.0 for b in batches):
-            loss = loss * loss.new_tensor([b.weight for b in batches])
+        weights = [b.weight for b in batches]
+        if any(weight != 1.0 for weight in weights):
+            same = weights.count(weights[0]) == len(weights)  # as in a recording, which can make no tensor of numbers
+            loss = loss * (weights[0] if same else loss.new_tensor(weights))
         gradients = torch.autograd.grad(loss.sum(), list(self.trained.values()), allow_unused=True)
-        for tensors, stack, gradient in zip(self.own, self.trained.values(), gradients, strict=True):
-            if gradient is not None:
-                for parameter, row in zip(tensors, _like(stack, gradient).unbind(), strict=True):
-                    parameter.grad = row if parameter.grad is None else parameter.grad.add_(row)
-        each = {name: value.detach().unbind() for name, value in found.items()}
-        return [{name: rows[j] for name, rows in each.items()} for j in range(len(batches))]
+        pairs = zip(self.trained.values(), gradients, strict=True)
+        found = {name: value.detach() for name, value in found.items()}
+        return found, [None if gradient is None else _like(stack, gradient) for stack, gradient in pairs]
+
+    def _streams(self, batches: Sequence[Minibatch]) -> Sequence[Any]:
+        if self.noise is None:
+            return [Stream(_start(lit, batch), lit.device) for lit, batch in zip(self.lits, batches, strict=True)]
+        for stream, batch in zip(self.noise, batches, strict=True):
+            stream.start(batch)
+        return self.noise
 
     def _one(
         self,
         batch: Minibatch,
-        streams: Sequence[Stream],
+        streams: Sequence[Any],
         trained: dict[str, Tensor],
         fixed: dict[str, Tensor],
         x: Tensor,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
 from textwrap import shorten
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from vae_lightning.card import OnCard
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.ensemble.ensemble import Ensemble, modules
 from vae_lightning.ensemble.proof import Found, after, alone, difference, obstacle
+from vae_lightning.ensemble.recorded import Launch, Plan, RecordedEnsemble
+from vae_lightning.ensemble.recorded import obstacle as obstacle_to_recording
 from vae_lightning.ensemble.spread import differing
 from vae_lightning.ensemble.turns import Alone
 from vae_lightning.errors import first_line
+from vae_lightning.graph import WARM_UP, Noise, kind
 from vae_lightning.lit import LitVAE
+
+log = logging.getLogger("vae_lightning")
 
 
 class Asked(NamedTuple):
@@ -39,8 +48,64 @@ class Meeting:
     def __init__(self) -> None:
         self.kinds: dict[int, Hashable] = {}  # of each job that was here
         self.ensembles: dict[tuple[int, ...], Ensemble] = {}
+        self.noise: dict[int, Noise] = {}  # of each job, on a GPU
+        self.recorder: OnCard | None = None
+        self.seen = Counter[Hashable]()  # minibatches of a kind
+        self.recorded: dict[tuple[int, ...], RecordedEnsemble | None] = {}  # None: it cannot be
 
-    def __call__(self, asked: Mapping[int, Asked]) -> dict[int, Any]:
+    def __call__(self, asked: Mapping[int, Any]) -> dict[int, Any]:
+        """Jobs ask for `Asked`; where steps are recorded, first for a `Plan`, and if that is granted its `Launch`."""
+        launches = {n: one for n, one in asked.items() if isinstance(one, Launch)}
+        plans = {n: one for n, one in asked.items() if isinstance(one, Plan)}
+        answers: dict[int, Any] = {}
+        for _, members in _grouped(plans, lambda n: (self.kinds.get(n), tuple(map(kind, plans[n].batches)))):
+            answers |= dict.fromkeys(members, self._granted({n: plans[n] for n in members}, len(plans) == len(asked)))
+        for numbers in {self._all(n) for n in launches}:
+            recorded = self.recorded[numbers]
+            assert recorded is not None
+            names, values = recorded.run([launches[n] for n in numbers])
+            answers |= {n: (names, values[..., j]) for j, n in enumerate(numbers)}
+        return answers | self._gradients({n: one for n, one in asked.items() if n not in answers})
+
+    def _all(self, number: int) -> tuple[int, ...]:
+        return next(numbers for numbers in self.ensembles if number in numbers)
+
+    def _granted(self, plans: dict[int, Plan], everybody: bool) -> bool:
+        """Whether all of an ensemble want to take the same steps, which have been recorded, or now are."""
+        numbers = tuple(plans)
+        ensemble, lit = self.ensembles.get(numbers), next(iter(plans.values())).lit
+        if not everybody or ensemble is None or not ensemble.whole():
+            return False
+        if numbers not in self.recorded:
+            why = obstacle_to_recording(list(plans.values()))
+            self.recorded[numbers] = None if why else RecordedEnsemble(ensemble, self._recorder(lit))
+            if why:
+                log.warning("accelerator.graph=true: %s; going on without", why)
+        recorded, first = self.recorded[numbers], next(iter(plans.values()))
+        if recorded is None or obstacle_to_recording(list(plans.values())):
+            return False
+        if recorded.knows(first):
+            return True
+        if any(self.seen[numbers, kind(batch)] < WARM_UP for batch in first.batches):
+            return False
+        try:
+            recorded.record(list(plans.values()))
+        except Exception as error:
+            log.warning("accelerator.graph=true: the steps cannot be recorded (%s); going on without", _words(error))
+            self.recorded[numbers] = None
+        return self.recorded[numbers] is not None
+
+    def _recorder(self, lit: LitVAE) -> OnCard:
+        self.recorder = self.recorder or OnCard(lit.device)
+        return self.recorder
+
+    def _noise(self, number: int, lit: LitVAE) -> Noise | None:
+        """Where a job draws from, if it is on a GPU."""
+        if lit.device.type != "cpu" or lit.step.behind:
+            self.noise[number] = self._recorder(lit).noise(lit, own=True)
+        return self.noise.get(number)
+
+    def _gradients(self, asked: Mapping[int, Asked]) -> dict[int, Any]:
         new = {number for number in asked if number not in self.kinds}
         self.kinds |= {number: _kind(asked[number].lit) for number in new}
         answers: dict[int, Any] = {n: Alone(why) for n in new if (why := obstacle(asked[n].lit))}
@@ -59,6 +124,7 @@ class Meeting:
     def _next(self, asked: dict[int, Asked]) -> dict[int, Any]:
         if len(asked) == 1:
             return dict.fromkeys(asked)  # it computes for itself
+        self.seen.update({(tuple(asked), kind(one.batch)) for one in asked.values()})
         try:
             return self._together(asked)
         except Exception as error:
@@ -72,7 +138,7 @@ class Meeting:
         answers: dict[int, Any] = {}
         for number, one in asked.items():
             try:
-                found[number] = alone(*one)
+                found[number] = alone(*one, self._noise(number, one.lit))
             except Exception as error:  # its own, which it is to hear of
                 answers[number] = error
         asked = {n: one for n, one in asked.items() if n in found}
@@ -103,8 +169,12 @@ class Meeting:
         ensemble = self.ensembles.get(numbers)
         if ensemble is None or not ensemble.whole():
             self.ensembles = {k: e for k, e in self.ensembles.items() if not set(k) & set(numbers)}
-            ensemble = self.ensembles[numbers] = Ensemble([one.lit for one in asked.values()])
-        return dict(zip(numbers, ensemble.gradient([one.batch for one in asked.values()]), strict=True))
+            self.recorded = {k: r for k, r in self.recorded.items() if k in self.ensembles}
+            noise = [self.noise[n] for n in numbers] if self.noise else None
+            ensemble = self.ensembles[numbers] = Ensemble([one.lit for one in asked.values()], noise)
+        compute = partial(ensemble.gradient, [one.batch for one in asked.values()])
+        found = compute() if self.recorder is None else self.recorder.warm_up(compute)
+        return dict(zip(numbers, found, strict=True))
 
 
 def _grouped(numbers: Iterable[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_lightning.data.loader import Minibatch
+from vae_lightning.graph import Noise
 from vae_lightning.lit import LitVAE
 from vae_lightning.precision import listening
 from vae_lightning.step import Step
@@ -37,18 +38,31 @@ def obstacle(lit: LitVAE) -> str | None:
     return None
 
 
-def alone(lit: LitVAE, batch: Minibatch) -> Found:
-    """As it is ever computed; nothing of it stays."""
-    before = [buffer.clone() for buffer in lit.buffers()]
-    step = Step()
-    step.draw(lit, batch)
-    found = after(lit, step.gradient(lit, batch))
-    found = found._replace(buffers=[buffer.clone() for buffer in found.buffers])
-    for buffer, old in zip(lit.buffers(), before, strict=True):
-        buffer.copy_(old)
-    for parameter in lit.parameters():
-        parameter.grad = None
-    return found
+def alone(lit: LitVAE, batch: Minibatch, noise: Noise | None = None) -> Found:
+    """As it is ever computed; nothing of it stays.
+
+    Args:
+        lit: the training module of the job.
+        batch: its minibatch.
+        noise: where it draws from, which learns how much that is; without it, from the stream of the minibatch.
+    """
+    step, before = Step(), [buffer.clone() for buffer in lit.buffers()]
+
+    def compute() -> Found:
+        found = after(lit, step.gradient(lit, batch))
+        found = found._replace(buffers=[buffer.clone() for buffer in found.buffers])
+        for buffer, old in zip(lit.buffers(), before, strict=True):
+            buffer.copy_(old)
+        for parameter in lit.parameters():
+            parameter.grad = None
+        return found
+
+    if noise is None:
+        step.draw(lit, batch)
+        return compute()
+    noise.learn(lambda: noise.draw(compute))
+    noise.start(batch)
+    return noise.draw(compute)
 
 
 def after(lit: LitVAE, values: dict[str, Tensor]) -> Found:

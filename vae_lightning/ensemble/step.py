@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from vae_lightning import status
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.ensemble.meeting import Asked, Leave
+from vae_lightning.ensemble.recorded import Launch, Plan
 from vae_lightning.ensemble.turns import Turns
+from vae_lightning.graph import afterwards, ahead
 from vae_lightning.step import Step
 
 if TYPE_CHECKING:
@@ -21,7 +25,8 @@ log = logging.getLogger("vae_lightning")
 
 
 class Shared(Step):
-    """The gradient is computed together with that of the other jobs; the update is the job's own.
+    """The gradient is computed together with that of the other jobs; the update is the job's own, unless the steps of
+    all jobs are recorded as one.
 
     Args:
         turns: where the jobs wait for each other.
@@ -29,6 +34,19 @@ class Shared(Step):
 
     def __init__(self, turns: Turns) -> None:
         self.turns, self.alone = turns, False
+
+    def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
+        if self.alone or not self.behind:
+            lit.tell()
+            return super().chunk(lit, chunk, optimizer)
+        plan = Plan(lit, list(chunk), optimizer)
+        if not self.turns.wait(plan):
+            lit.tell()
+            return super().chunk(lit, plan.batches, optimizer)
+        numbers, points = ahead(lit, plan.batches, optimizer)
+        names, values = self.turns.wait(Launch(plan, numbers))
+        afterwards(lit, plan.batches, points, names, values)
+        return sum(batch.size for batch in plan.batches)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Shared:
         """Who copies a training module, as the average of the weights does, has no turn of its own."""
