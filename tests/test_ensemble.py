@@ -187,6 +187,18 @@ def test_jobs_that_are_recorded_as_one_come_to_the_same(
     assert ("going on without" in caplog.text) == (not recorded)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("how", [[], ["accelerator.graph=true"]], ids=["plain", "graph"])
+def test_on_a_gpu_a_job_comes_to_what_it_comes_to_alone(
+    how: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = [*SMALL, "accelerator=gpu", "trainer.minibatches_per_step=2", "trainer.max_epochs=5", "beta=warmup", *how]
+    assert not both(tmp_path, [[*common, "seed=1"], [*common, "seed=2", "loss.beta=4"]])
+    for i in range(2):
+        assert_same(tmp_path, i, 1e-3)
+    assert "going on without" not in caplog.text
+
+
 def test_a_job_that_diverges_does_not_touch_the_others(tmp_path: Path) -> None:
     job(tmp_path / "alone1", [*MANY, "seed=1"])
     with pytest.raises(NonFiniteError) as error:

@@ -361,6 +361,7 @@ def test_on_a_gpu_a_recorded_run_is_the_run(
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.parametrize("how", [[], [ON], [ON, "accelerator.compile=true"]], ids=["plain", "graph", "compiled"])
 def test_on_a_gpu_minibatches_per_step_change_nothing(how: list[str], small: Callable[..., Run]) -> None:
     features = [*ON_GPU, *how, "beta=warmup", "model.dropout=0.1", "trainer.log_every_n_steps=3"]

@@ -32,6 +32,7 @@ class CardStream:
         self.lit, self.default = lit, torch.cuda.default_generators[lit.device.index or 0]
         self.generator = self.default.clone_state() if own else self.default
         self.draws = 0  # numbers of a minibatch
+        self.latest = -1  # minibatch that was started
 
     def learn(self, work: Callable[[], object]) -> None:
         """Do `work` as it is done for each minibatch, to learn how many numbers that draws."""
@@ -50,13 +51,15 @@ class CardStream:
             return
         lit = self.lit
         seed, place = noise.key(lit.seed, noise.TRAIN, 0, lit.global_rank), batch.number * self.draws
-        if self.generator.initial_seed() == seed and self.generator.get_offset() > place:
+        further = batch.number > self.latest and self.generator.initial_seed() == seed  # not after a validation
+        if further and self.generator.get_offset() > place:
             raise RuntimeError(
                 f"the minibatches before number {batch.number} have drawn more numbers than the first one"
             )
         torch.default_generator.manual_seed(noise.key(lit.seed, noise.TRAIN, batch.number, lit.global_rank))
         self.generator.manual_seed(seed)
         self.generator.set_offset(place)
+        self.latest = batch.number
 
     def draw(self, call: Callable[[], T]) -> T:
         """What `call` gives when it draws from here, and not from where others draw."""

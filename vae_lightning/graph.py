@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vae_lightning")
 T = TypeVar("T")
-WARM_UP = 3  # minibatches of a kind that are computed operation by operation, which settles what is settled once
+WARM_UP = (
+    2  # minibatches that are computed operation by operation, which settles what is settled once; one of each kind
+)
 
 
 class Noise(Protocol):
@@ -101,7 +103,7 @@ class GraphStep(Step):
         kinds = tuple(map(kind, batches))
         if self.numbers is None:
             self._prepare(lit, batches[0], optimizer)
-        if self.recording and kinds not in self.recorded and all(self.seen[each] >= WARM_UP for each in kinds):
+        if self.recording and kinds not in self.recorded and warm(self.seen, kinds):
             self._record(lit, batches, optimizer, kinds)
         if kinds in self.recorded:
             self._run(lit, batches, optimizer, self.recorded[kinds])
@@ -121,7 +123,7 @@ class GraphStep(Step):
 
         if not self.recording:
             return work()
-        if self.seen[kind(batch)] != WARM_UP or not self.step.observable:
+        if self.seen.total() != WARM_UP or not self.step.observable:
             return self.recorder.warm_up(work)
         values, why = self.recorder.warm_up(lambda: first_wait(work))
         if why:
@@ -223,6 +225,15 @@ def afterwards(
     lit.tell()
     for batch, row, point in zip(batches, values.unbind(), points, strict=True):
         lit.add(names, row, batch, point)
+
+
+def warm(seen: Counter[Hashable], kinds: Iterable[Hashable]) -> bool:
+    """Whether enough minibatches were computed to record such ones.
+
+    >>> warm(Counter(a=1, b=1), ["a", "b"]), warm(Counter(a=5), ["a", "b"])
+    (True, False)
+    """
+    return seen.total() >= WARM_UP and all(seen[each] for each in kinds)
 
 
 def kind(batch: Minibatch) -> Hashable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def plain(
     """Adam's step in operations that a compiler makes one of; it asks not for `found_inf`."""
     parameters, gradients, first, second, steps = moving
     torch._foreach_add_(steps, 1)
-    t = steps[0].double()
+    t = steps[0]
     if weight_decay and decoupled:
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
     elif weight_decay:
@@ -107,8 +108,9 @@ def plain(
     torch._foreach_lerp_(first, gradients, 1 - betas[0])
     torch._foreach_mul_(second, betas[1])
     torch._foreach_addcmul_(second, gradients, gradients, 1 - betas[1])
-    root = (1 - betas[1] ** t).sqrt().to(second[0].dtype)
-    length = (lr / (1 - betas[0] ** t)).to(second[0].dtype)
+    # 1 - beta^t without cancellation: a GPU takes longer for a power in float64 than for all the rest.
+    root = (-torch.expm1(t * math.log(betas[1]))).sqrt().to(second[0].dtype)
+    length = (lr / -torch.expm1(t * math.log(betas[0]))).to(second[0].dtype)
     below = torch._foreach_sqrt(second)
     torch._foreach_div_(below, root)
     torch._foreach_add_(below, eps)
@@ -137,7 +139,7 @@ def piece(sizes: Sequence[int]) -> int:
 def _cut(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
     """Pieces of a parameter, its gradient and its moments, each with the count of steps, which is the same for all."""
     *parts, count = tensors
-    if not all(part.is_contiguous() for part in parts):
+    if size >= BLOCK or not all(part.is_contiguous() for part in parts):
         return iter([tensors])
     return ((*each, count) for each in zip(*(part.view(-1).split(size) for part in parts), strict=True))
 

@@ -20,7 +20,7 @@ from vae_lightning.ensemble.recorded import obstacle as obstacle_to_recording
 from vae_lightning.ensemble.spread import differing
 from vae_lightning.ensemble.turns import Alone
 from vae_lightning.errors import first_line
-from vae_lightning.graph import WARM_UP, Noise, kind
+from vae_lightning.graph import Noise, kind, warm
 from vae_lightning.lit import LitVAE
 
 log = logging.getLogger("vae_lightning")
@@ -50,7 +50,7 @@ class Meeting:
         self.ensembles: dict[tuple[int, ...], Ensemble] = {}
         self.noise: dict[int, Noise] = {}  # of each job, on a GPU
         self.recorder: OnCard | None = None
-        self.seen = Counter[Hashable]()  # minibatches of a kind
+        self.seen: dict[tuple[int, ...], Counter[Hashable]] = {}  # minibatches of each kind
         self.recorded: dict[tuple[int, ...], RecordedEnsemble | None] = {}  # None: it cannot be
 
     def __call__(self, asked: Mapping[int, Any]) -> dict[int, Any]:
@@ -86,7 +86,7 @@ class Meeting:
             return False
         if recorded.knows(first):
             return True
-        if any(self.seen[numbers, kind(batch)] < WARM_UP for batch in first.batches):
+        if not warm(self.seen.get(numbers, Counter()), map(kind, first.batches)):
             return False
         try:
             recorded.record(list(plans.values()))
@@ -124,7 +124,7 @@ class Meeting:
     def _next(self, asked: dict[int, Asked]) -> dict[int, Any]:
         if len(asked) == 1:
             return dict.fromkeys(asked)  # it computes for itself
-        self.seen.update({(tuple(asked), kind(one.batch)) for one in asked.values()})
+        self.seen.setdefault(tuple(asked), Counter()).update({kind(one.batch) for one in asked.values()})
         try:
             return self._together(asked)
         except Exception as error:

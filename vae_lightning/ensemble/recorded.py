@@ -114,7 +114,8 @@ class RecordedEnsemble:
                 if batch.steps:
                     every = zip(stacks, waiting, means, squares, self.counts.unbind(), strict=True)
                     moving = zip(*(each for each in every if each[1] is not None), strict=True)
-                    in_pieces(Moving(*map(list, moving)), rates.row(k)[0], *(group[name] for name in NUMBERS))
+                    with torch.no_grad():
+                        in_pieces(Moving(*map(list, moving)), rates.row(k)[0], *(group[name] for name in NUMBERS))
                     waiting = []
             return list(found), torch.stack(rows)
 
