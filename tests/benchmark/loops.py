@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmark.harness import clock, seconds
+from vae_lightning import step
 from vae_lightning.compose import compose
 from vae_lightning.data.loader import Minibatch
+from vae_lightning.ensemble.meeting import Meeting
+from vae_lightning.ensemble.step import Shared
+from vae_lightning.ensemble.turns import Turns
 from vae_lightning.precision import spare_questions
 from vae_lightning.train import prepare
 
@@ -29,14 +35,15 @@ class Stopwatch(L.Callback):
     """Seconds of each training epoch and of all that Lightning does around it, but for the pass over validation images.
 
     It is the first of all callbacks: checkpoints, curves and the progress bar lie inside. `steps` are the seconds up to
-    the last step of an epoch.
+    the last step of an epoch, `starts` when each began.
     """
 
     def on_train_start(self, *_: object) -> None:
-        self.epochs, self.steps, self.running = list[float](), list[float](), False
+        self.epochs, self.steps, self.starts, self.running = list[float](), list[float](), list[float](), False
 
     def on_train_epoch_start(self, *_: object) -> None:
         self._finish()
+        self.starts.append(clock())
         self.seconds, self.since, self.running = 0.0, clock(), True
 
     def on_validation_start(self, *_: object) -> None:
@@ -91,6 +98,23 @@ class Framework:
     def steps(self) -> list[float]:
         """Those of the steps alone: without checkpoints, and what else is done once an epoch."""
         return [each / self.images for each in self.watch.steps]
+
+
+def seeds(folder: Path, n: int, *overrides: str) -> list[float]:
+    """Seconds of each epoch of `n` seeds that are trained together, or of one alone: all of it, validation included."""
+    turns, watch = Turns(Meeting()), Stopwatch()
+
+    def job(seed: int) -> None:
+        if n > 1:
+            step.make.set(partial(Shared, turns))
+        ours = Framework(folder / f"{seed}", f"seed={seed}", "trainer.enable_progress_bar=false", *overrides)
+        if seed == 0:
+            ours.run.trainer.callbacks[0] = watch
+        ours.run.trainer.fit(ours.run.lit, ours.run.data)
+
+    folder.mkdir()
+    turns.run({seed: partial(job, seed) for seed in range(n)})
+    return [after - before for before, after in pairwise(watch.starts)]
 
 
 class Bare:

@@ -13,6 +13,7 @@ import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,8 +38,11 @@ class Idle:
     def warm_up(self, work: Callable[[], Any]) -> Any:
         return work()
 
-    def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    def record(self, work: Callable[[], Any], streams: Any = ()) -> tuple[Any, Callable[[], None]]:
         return work(), lambda: None
+
+    def noise(self, lit: Any, own: bool = False) -> Any:
+        return SimpleNamespace(learn=lambda work: None, start=lambda batch: None)
 
 
 @pytest.mark.parametrize("at_once", [16, 128])
