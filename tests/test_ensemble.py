@@ -195,7 +195,7 @@ def test_on_a_gpu_a_job_comes_to_what_it_comes_to_alone(
     common = [*SMALL, "accelerator=gpu", "trainer.minibatches_per_step=2", "trainer.max_epochs=5", "beta=warmup", *how]
     assert not both(tmp_path, [[*common, "seed=1"], [*common, "seed=2", "loss.beta=4"]])
     for i in range(2):
-        assert_same(tmp_path, i, 1e-3)
+        assert_same(tmp_path, i, 5e-3)
     assert "going on without" not in caplog.text
 
 

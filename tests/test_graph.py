@@ -133,7 +133,7 @@ class Small(nn.Module):
     def _schedule(self, interval: str) -> None:
         """Nor does the learning rate."""
 
-    def tell(self) -> None:
+    def tell(self, wait: bool = True) -> None:
         """There is nothing to tell."""
 
     def point(self, batch: Minibatch) -> None:

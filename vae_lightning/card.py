@@ -122,6 +122,9 @@ class Reading:
             self.event = torch.cuda.Event()
             self.event.record()
 
+    def is_here(self) -> bool:
+        return self.event is None or self.event.query()
+
     def __call__(self) -> Tensor:
         """The numbers, as soon as they are here."""
         if self.event is not None:

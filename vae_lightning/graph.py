@@ -80,8 +80,8 @@ class GraphStep(Step):
     before and after: annealed values and learning rates are tensors throughout, so that a run that was resumed, and
     warms up again, gets the same numbers. What cannot be recorded is said once, and goes on operation by operation.
 
-    In either case the device is asked for nothing: a point of the curves, and whether losses were finite, are read when
-    they have come by themselves, after the next minibatches have been launched.
+    In either case the device is asked for nothing: the points of the curves, and whether losses were finite, are read
+    when they have come by themselves, at the end of an epoch at the latest.
 
     Args:
         recorder: `OnCard` but in tests.
@@ -108,7 +108,7 @@ class GraphStep(Step):
         if kinds in self.recorded:
             self._run(lit, batches, optimizer, self.recorded[kinds])
             return sum(batch.size for batch in batches)
-        lit.tell()
+        lit.tell(wait=False)
         return super().chunk(lit, batches, optimizer)
 
     def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
@@ -221,8 +221,8 @@ def ahead(
 def afterwards(
     lit: LitVAE, batches: Sequence[Minibatch], points: Sequence[Point | None], names: list[str], values: Tensor
 ) -> None:
-    """They have been launched: their values (minibatches, names) belong to the curves, and what was due is told."""
-    lit.tell()
+    """They have been launched: their values (minibatches, names) belong to the curves, and what has come is told."""
+    lit.tell(wait=False)
     for batch, row, point in zip(batches, values.unbind(), points, strict=True):
         lit.add(names, row, batch, point)
 

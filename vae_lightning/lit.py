@@ -163,13 +163,13 @@ class LitVAE(L.LightningModule):
         if not self.step.behind:
             self.tell()
 
-    def tell(self) -> None:
-        """Complete points of the curves go to the loggers.
+    def tell(self, wait: bool = True) -> None:
+        """Complete points of the curves go to the loggers; without `wait` those that have come from the device.
 
         Raises:
             NonFiniteError: a loss was not a finite number.
         """
-        while self.complete:
+        while self.complete and (wait or self.complete[0][1].is_here()):
             point, meter = self.complete.pop(0)
             means = self._means(meter)
             if not math.isfinite(means["loss"]):

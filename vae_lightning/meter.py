@@ -46,6 +46,10 @@ class Meter:
         """Let the values come from the device, and do not wait for them: `means` does. Nothing is added any more."""
         self.reading = Reading(self._table())
 
+    def is_here(self) -> bool:
+        """Whether what is being read has come."""
+        return self.reading is not None and self.reading.is_here()
+
     def means(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
         """The means of all that was added; `reduce` adds up the sums of all processes."""
         if not self.rows:

@@ -37,11 +37,11 @@ class Shared(Step):
 
     def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
         if self.alone or not self.behind:
-            lit.tell()
+            lit.tell(wait=False)
             return super().chunk(lit, chunk, optimizer)
         plan = Plan(lit, list(chunk), optimizer)
         if not self.turns.wait(plan):
-            lit.tell()
+            lit.tell(wait=False)
             return super().chunk(lit, plan.batches, optimizer)
         numbers, points = ahead(lit, plan.batches, optimizer)
         names, values = self.turns.wait(Launch(plan, numbers))
