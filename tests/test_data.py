@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vae_lightning.build import make
 from vae_lightning.compose import compose
+from vae_lightning.data import loader as loader_module
 from vae_lightning.data.digits import Digits
 from vae_lightning.data.idx import Idx
 from vae_lightning.data.images import Images
@@ -379,3 +380,23 @@ def test_a_file_that_is_no_idx_file_is_named(tmp_path: Path, monkeypatch: pytest
         (folder / name).write_bytes(content)
     with pytest.raises(UserError, match="not an IDX file of bytes"):
         Idx("MNIST").read(tmp_path)
+
+
+def test_pixels_that_a_card_draws_depend_on_the_minibatch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whichever portions they are asked for; and each is 1 as often as its grey value says."""
+    monkeypatch.setattr(loader_module, "DRAWN", 3 * 4 * 6)  # three minibatches at once
+    grey = torch.tensor([0, 1, 51, 128, 254, 255], dtype=torch.uint8).expand(4 * 7 - 1, 1, 1, 6)
+
+    def drawn(portions: Sequence[tuple[int, int]], epoch: int) -> Tensor:
+        loader = MemoryLoader(grey, torch.zeros(len(grey)), 4, shuffle=True, dynamic=True, seed=1)
+        loader.set_epoch(epoch)
+        return torch.cat([loader.binary(grey[4 * first : 4 * last], first, last) for first, last in portions])
+
+    whole = drawn([(0, 7)], 0)
+    for portions in ([(i, i + 1) for i in range(7)], [(0, 2), (2, 7)], [(0, 4), (4, 5), (5, 7)]):
+        assert torch.equal(drawn(portions, 0), whole)
+    assert torch.equal(drawn([(4, 7)], 0), whole[16:])  # a run that goes on in the midst of an epoch
+    assert not torch.equal(drawn([(0, 7)], 1), whole)
+    many = torch.stack([drawn([(0, 7)], epoch) for epoch in range(400)]).mean((0, 1, 2, 3))
+    p = grey[0].flatten() / 255
+    assert ((many - p).abs() <= 5 * (p * (1 - p) / (400 * len(grey))).sqrt()).all()
