@@ -19,6 +19,7 @@ from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
 from vae_lightning.errors import NonFiniteError, UserError
 from vae_lightning.export import folder
+from vae_lightning.finite import first_not_finite
 from vae_lightning.model.vae import VAE
 from vae_lightning.paths import CONF
 from vae_lightning.resume import find_checkpoint
@@ -35,11 +36,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to the disk, renames; refuses weights that are not finite."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        for name, value in checkpoint["state_dict"].items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise NonFiniteError(
-                    f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written"
-                )
+        weights = {name: value for name, value in checkpoint["state_dict"].items() if value.is_floating_point()}
+        if (name := first_not_finite(weights)) is not None:
+            raise NonFiniteError(f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path, "wb") as file:

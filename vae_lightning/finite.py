@@ -1,4 +1,4 @@
-"""Whether all losses so far were finite, kept on the device: to ask after every step makes the processor wait."""
+"""Whether losses and weights are finite numbers, with few questions to the device: each makes the processor wait."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ class Finite:
 
     def __bool__(self) -> bool:
         return not self.refused.item()
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first of these tensors that has a number which is not finite.
+
+    Their sums tell, which take a tenth of the time of looking at each number, and are asked for once.
+
+    >>> first_not_finite({"a": torch.ones(2), "b": torch.tensor([float("inf"), 1.0, -float("inf")])})
+    'b'
+    >>> first_not_finite({"a": torch.full((1000,), 3e38)})  # a sum that float32 could not hold
+    """
+    if not tensors:
+        return None
+    sums = torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors.values()])
+    return next((name for name, finite in zip(tensors, sums.isfinite().tolist(), strict=True) if not finite), None)
 
 
 def refused(when: str, values: Mapping[str, float], settings: Mapping[str, float]) -> NonFiniteError:
