@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vae_lightning import noise
 from vae_lightning.data.loader import Minibatch
+from vae_lightning.denormal import EVERY, forget_traces
 
 if TYPE_CHECKING:
     from vae_lightning.lit import LitVAE
@@ -54,6 +55,8 @@ class Step:
     def update(self, lit: LitVAE, optimizer: LightningOptimizer) -> None:
         """Moves the parameters, and forgets the gradient."""
         optimizer.step()
+        if lit.device.type == "cpu" and lit.global_step % EVERY == 0:
+            forget_traces(optimizer.optimizer)
         for parameter in lit.trained:  # what zero_grad does, without its record for the profiler
             parameter.grad = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -31,7 +32,7 @@ def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
     """
     magnitudes = logits.abs()
     products = magnitudes.sigmoid().unflatten(-1, (math.gcd(logits.shape[-1], 32), -1)).prod(-2)
-    twice = torch.addcmul(magnitudes, logits, 1 - 2 * x)  # 2 max(l, 0) - 2 x l
+    twice = torch.addcmul(magnitudes, logits, torch.rsub(x, 1, alpha=2))  # 2 max(l, 0) - 2 x l
     return twice.sum(-1) / 2 - products.log_().sum(-1)
 
 
@@ -54,6 +55,10 @@ class CrossEntropy(torch.autograd.Function):
         gradient = gradients[0].unsqueeze(-1)
         by_x = -gradient * logits if ctx.needs_input_grad[1] else None
         return (logits.sigmoid() - x) * gradient, by_x
+
+
+# torch reads it in each call, which takes longer than the whole way there.
+CrossEntropy.forward.__signature__ = inspect.signature(CrossEntropy.forward)  # type: ignore[attr-defined]
 
 
 class BinaryImage(distributions.Independent):

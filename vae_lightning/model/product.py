@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
-LARGE = 2**25  # multiplications: 64 x 700 x 700; below, the way there takes longer than is gained
+LARGE = 2**23  # multiplications: 32 x 512 x 512; below, the way there takes longer than is gained
 
 
 class Linear(nn.Linear):
@@ -31,23 +31,24 @@ class Linear(nn.Linear):
 
 
 class Product(torch.autograd.Function):
-    """x (N, in), weight (out, in), bias (out) or None -> (N, out), all float32, by oneDNN."""
+    """x (N, in), weight (out, in), bias (out) or None -> (N, out), all float32, by oneDNN.
+
+    Without `setup_context`, which `torch.func` needs, and for which torch reads the signature in each call.
+    """
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), (gradient,) = ctx.saved_tensors, gradients
         by_x, by_weight, by_bias = ctx.needs_input_grad
+        times = Product.apply if torch.is_grad_enabled() else _product  # a gradient of the gradient is rare
         return (
-            Product.apply(gradient, weight.t(), None) if by_x else None,
-            Product.apply(gradient.t(), x.t(), None) if by_weight else None,
+            times(gradient, weight.t(), None) if by_x else None,
+            times(gradient.t(), x.t(), None) if by_weight else None,
             gradient.sum(0) if by_bias else None,
         )
 
