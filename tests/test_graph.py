@@ -25,7 +25,7 @@ from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
 from vae_lightning.graph import WARM_UP, GraphStep
 from vae_lightning.lit import LitVAE
-from vae_lightning.optimizer import CardAdam
+from vae_lightning.optimizer import FusedAdam
 from vae_lightning.train import Run
 
 ON = "accelerator.graph=true"
@@ -114,7 +114,7 @@ class Small(nn.Module):
         self.model, self.loss, self.x, c = ready(option)
         self.y = c.argmax(1) if c.shape[1] else torch.zeros(len(c), dtype=torch.long)
         self.trained = [p for p in self.parameters() if p.requires_grad]
-        self.seed, self.global_rank, self.device = 0, 0, torch.device("cpu")
+        self.seed, self.global_rank, self.global_step, self.device = 0, 0, 1, torch.device("cpu")
         self.annealed, self.rows = dict[str, float](), list[Tensor]()
         self.sgd = torch.optim.Adam(self.trained, fused=True)
         self.optimizer = SimpleNamespace(
@@ -389,7 +389,7 @@ def test_on_a_gpu_a_resumed_run_is_the_run(small: Callable[..., Run]) -> None:
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_on_a_gpu_adam_in_pieces_is_adam(decoupled: bool) -> None:
     found = []
-    for make in (torch.optim.Adam, CardAdam):
+    for make in (torch.optim.Adam, FusedAdam):
         torch.manual_seed(0)
         shapes = [(300, 500), (50, 3), (7,)]
         ps = [nn.Parameter(torch.randn(shape, device="cuda", dtype=torch.float32)) for shape in shapes]

@@ -15,7 +15,7 @@ from vae_lightning import noise
 from vae_lightning.anneal import Tensors
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import first_line
-from vae_lightning.optimizer import CardAdam, in_pieces, plain
+from vae_lightning.optimizer import FusedAdam, fused, plain
 from vae_lightning.step import Step
 
 if TYPE_CHECKING:
@@ -47,18 +47,18 @@ class CompiledStep(Step):
     def update(self, lit: LitVAE, optimizer: LightningOptimizer) -> None:
         """On a GPU Adam is compiled too."""
         adam = optimizer.optimizer
-        if isinstance(adam, CardAdam) and adam.update is in_pieces:
-            adam.update = self._or_in_pieces(self.compiler(plain), adam)
+        if isinstance(adam, FusedAdam) and adam.update is fused and lit.trained[0].is_cuda:
+            adam.update = self._or_fused(self.compiler(plain), adam)
         super().update(lit, optimizer)
 
-    def _or_in_pieces(self, compiled: Callable[..., None], adam: CardAdam) -> Callable[..., None]:
+    def _or_fused(self, compiled: Callable[..., None], adam: FusedAdam) -> Callable[..., None]:
         def update(*args: Any, **kwargs: Any) -> None:
             try:
                 compiled(*args, **kwargs)
             except Exception as error:
                 log.warning("accelerator.compile=true: the optimizer: %s; going on without", _said(error))
-                adam.update = partial(in_pieces)
-                in_pieces(*args, **kwargs)
+                adam.update = partial(fused)  # and is not compiled again
+                fused(*args, **kwargs)
 
         return update
 

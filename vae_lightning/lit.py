@@ -23,7 +23,6 @@ from vae_lightning.meter import Meter, Point
 from vae_lightning.model.vae import VAE
 from vae_lightning.precision import spare_questions
 from vae_lightning.scheduler import Scheduler
-from vae_lightning.straight import go_straight
 
 
 class LitVAE(L.LightningModule):
@@ -250,7 +249,6 @@ class LitVAE(L.LightningModule):
         optimizer = self.make_optimizer(parameters=[{"params": rest}, *groups])
         if self.device.type == "cpu":
             spare_questions(optimizer)
-            go_straight(optimizer)
         scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)
         return [optimizer], [scheduler]
 

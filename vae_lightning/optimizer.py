@@ -34,9 +34,12 @@ class Moving(NamedTuple):
     steps: list[Tensor]  # how many there were
 
 
-class CardAdam(torch.optim.Adam):
-    """torch's own, fused, on a GPU. It hands its kernel the parameters of a small network in pieces: else ten
-    multiprocessors of a hundred have something to do. The arithmetic of each number is the same.
+class FusedAdam(torch.optim.Adam):
+    """torch's own, fused, for parameters of one type on one device: the same bits, with less around them.
+
+    torch notes each step for its profiler, sorts the parameters by device and asks whether somebody compiles: of the
+    step of a small network on the processor that is a twentieth. And on a GPU its kernel leaves most of the card idle
+    if a network is small, unless it gets the parameters in pieces.
 
     `update` may be replaced by `plain`, compiled.
     """
@@ -44,16 +47,27 @@ class CardAdam(torch.optim.Adam):
     update: Callable[..., None]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        for before in self._optimizer_step_pre_hooks.values():
+            before(self, (), {})
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             moving = Moving([], [], [], [], [])
             self._init_group(group, *moving[:4], [], moving.steps)
             if moving.parameters:
                 numbers = (group[name] for name in ("lr", *NUMBERS))
                 self.update(moving, *numbers, found_inf=getattr(self, "found_inf", None))
+        for after in self._optimizer_step_post_hooks.values():
+            after(self, (), {})
+        return loss
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch is not to wrap it
 
 
-def in_pieces(
+def fused(
     moving: Moving,
     lr: float | Tensor,
     betas: tuple[float, float],
@@ -61,14 +75,25 @@ def in_pieces(
     weight_decay: float,
     decoupled: bool,
     found_inf: Tensor | None = None,
+    size: int | None = None,
 ) -> None:
-    """Adam's step by torch's fused kernel; none if `found_inf` is not 0."""
+    """Adam's step by torch's kernel; none if `found_inf` is not 0.
+
+    Args:
+        moving: what is changed, in place.
+        lr: and the other numbers of a group of parameters.
+        found_inf: (), float32.
+        size: of the pieces that the kernel gets; by default as suits the device.
+    """
     torch._foreach_add_(moving.steps, 1)
-    size = piece([p.numel() for p in moving.parameters])
-    cut = [each for tensors in zip(*moving, strict=True) for each in _cut(tensors, size)]
-    parameters, gradients, first, second, counts = (list(tensors) for tensors in zip(*cut, strict=True))
-    fused: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
-    fused(
+    if size is None:
+        size = piece([p.numel() for p in moving.parameters]) if moving.parameters[0].is_cuda else BLOCK
+    whole: Sequence[Sequence[Tensor]] = moving
+    if size < BLOCK:
+        whole = list(zip(*(each for tensors in zip(*moving, strict=True) for each in _cut(tensors, size)), strict=True))
+    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    parameters, gradients, first, second, counts = whole
+    kernel(
         parameters,
         gradients,
         first,
@@ -86,6 +111,9 @@ def in_pieces(
     )
     if found_inf is not None:
         torch._foreach_sub_(moving.steps, [found_inf] * len(moving.steps))
+
+
+FusedAdam.update = staticmethod(fused)
 
 
 def plain(
@@ -119,9 +147,6 @@ def plain(
     torch._foreach_sub_(parameters, change)
 
 
-CardAdam.update = staticmethod(in_pieces)
-
-
 def piece(sizes: Sequence[int]) -> int:
     """The largest piece of tensors of these sizes: the smallest one with which all go into one launch.
 
@@ -139,14 +164,14 @@ def piece(sizes: Sequence[int]) -> int:
 def _cut(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
     """Pieces of a parameter, its gradient and its moments, each with the count of steps, which is the same for all."""
     *parts, count = tensors
-    if size >= BLOCK or not all(part.is_contiguous() for part in parts):
+    if not all(part.is_contiguous() for part in parts):
         return iter([tensors])
     return ((*each, count) for each in zip(*(part.view(-1).split(size) for part in parts), strict=True))
 
 
-def _kind(groups: Groups, fused: bool) -> type[torch.optim.Adam]:
-    every = [p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])]
-    return CardAdam if fused and all(p.is_cuda for p in every) else torch.optim.Adam
+def _kind(parameters: Groups, fused: bool) -> type[torch.optim.Adam]:
+    every = [p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])]
+    return FusedAdam if fused and len({(p.device, p.dtype) for p in every}) == 1 else torch.optim.Adam
 
 
 def adam(

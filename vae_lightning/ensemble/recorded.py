@@ -19,7 +19,7 @@ from vae_lightning.ensemble.spread import Place
 from vae_lightning.graph import Recorder, kind
 from vae_lightning.lit import LitVAE
 from vae_lightning.numbers import Now, Table
-from vae_lightning.optimizer import NUMBERS, Moving, in_pieces
+from vae_lightning.optimizer import NUMBERS, FusedAdam, Moving, fused
 
 KEPT = ("exp_avg", "exp_avg_sq")
 
@@ -42,7 +42,7 @@ class Launch(NamedTuple):
 def obstacle(plans: Sequence[Plan]) -> str | None:
     """Why the optimisers of jobs cannot step as one; None if they can."""
     lits, optimizers = [plan.lit for plan in plans], [plan.optimizer.optimizer for plan in plans]
-    if not all(isinstance(o, torch.optim.Adam) and len(o.param_groups) == 1 for o in optimizers):
+    if not all(isinstance(o, FusedAdam) and len(o.param_groups) == 1 for o in optimizers):
         return "needs optimizer=adam or adamw, with one learning rate for all parameters"
     if any(o._optimizer_step_post_hooks for o in optimizers):
         return "a callback listens to each step"
@@ -115,7 +115,7 @@ class RecordedEnsemble:
                     every = zip(stacks, waiting, means, squares, self.counts.unbind(), strict=True)
                     moving = zip(*(each for each in every if each[1] is not None), strict=True)
                     with torch.no_grad():
-                        in_pieces(Moving(*map(list, moving)), rates.row(k)[0], *(group[name] for name in NUMBERS))
+                        fused(Moving(*map(list, moving)), rates.row(k)[0], *(group[name] for name in NUMBERS))
                     waiting = []
             return list(found), torch.stack(rows)
 
