@@ -101,8 +101,9 @@ class Meeting:
 
     def _noise(self, number: int, lit: LitVAE) -> Noise | None:
         """Where a job draws from, if it is on a GPU."""
-        if lit.device.type != "cpu" or lit.step.behind:
-            self.noise[number] = self._recorder(lit).noise(lit, own=True)
+        if lit.device.type == "cuda" or lit.step.behind:
+            step: Any = lit.step
+            step.noise = self.noise[number] = self._recorder(lit).noise(lit, own=True)
         return self.noise.get(number)
 
     def _gradients(self, asked: Mapping[int, Asked]) -> dict[int, Any]:

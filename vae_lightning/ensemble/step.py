@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from vae_lightning.data.loader import Minibatch
 from vae_lightning.ensemble.meeting import Asked, Leave
 from vae_lightning.ensemble.recorded import Launch, Plan
 from vae_lightning.ensemble.turns import Turns
-from vae_lightning.graph import afterwards, ahead
+from vae_lightning.graph import Noise, afterwards, ahead
 from vae_lightning.step import Step
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Shared(Step):
 
     def __init__(self, turns: Turns) -> None:
         self.turns, self.alone = turns, False
+        self.noise: Noise | None = None  # on a GPU
 
     def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
         if self.alone or not self.behind:
@@ -60,8 +62,12 @@ class Shared(Step):
                 log.warning("alone from step %d on: %s", lit.global_step + 1, reason)
                 status.update(Path(lit.trainer.default_root_dir), alone=reason)
             answer = None
-        if answer is None:
-            self.draw(lit, batch)  # others have drawn meanwhile
+        return self._own(lit, batch) if answer is None else answer
+
+    def _own(self, lit: LitVAE, batch: Minibatch) -> dict[str, Tensor]:
+        """Computed alone; others may have drawn since the minibatch has begun."""
+        if self.noise is None:
+            self.draw(lit, batch)
             return super().gradient(lit, batch)
-        values: dict[str, Tensor] = answer
-        return values
+        self.noise.start(batch)
+        return self.noise.draw(partial(super().gradient, lit, batch))

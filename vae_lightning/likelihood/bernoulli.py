@@ -22,7 +22,8 @@ NEEDS = {
 
 
 def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
-    """The sum of log(1 + e^l) - x l over the last dimension, in nats: logits l (..., D), x (..., D) -> (...).
+    """The sum of log(1 + e^l) - x l over the last dimension, in nats: logits l (..., D) and x, which may have fewer
+    dimensions before D, -> (...).
 
     With s = sigmoid(|l|), which lies in [1/2, 1), it is the sum of max(l, 0) - x l, less the logarithm of the product
     of all s: a sigmoid for each number, and one logarithm for up to 32 of them.
@@ -53,7 +54,7 @@ class CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
         logits, x = ctx.saved_tensors
         gradient = gradients[0].unsqueeze(-1)
-        by_x = -gradient * logits if ctx.needs_input_grad[1] else None
+        by_x = (-gradient * logits).sum_to_size(x.shape) if ctx.needs_input_grad[1] else None
         return (logits.sigmoid() - x) * gradient, by_x
 
 
@@ -72,8 +73,9 @@ class BinaryImage(distributions.Independent):
         if self._validate_args:
             self._validate_sample(value)
         dims = self.reinterpreted_batch_ndims
-        logits, value = torch.broadcast_tensors(self.base_dist.logits.flatten(-dims), value.flatten(-dims))
-        found: Tensor = CrossEntropy.apply(logits, value)
+        logits, value = self.base_dist.logits.flatten(-dims), value.flatten(-dims)
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        found: Tensor = CrossEntropy.apply(logits.expand(shape), value)  # many draws of z share an image
         return -found
 
 
