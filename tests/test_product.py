@@ -9,6 +9,7 @@ from conftest import Small, fit, same, weights
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import vmap
 
+from vae_lightning.ensemble.batched import linear
 from vae_lightning.likelihood.bernoulli import CrossEntropy
 from vae_lightning.model import product
 from vae_lightning.model.product import Linear
@@ -23,10 +24,10 @@ pytestmark = pytest.mark.skipif(
 def always(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Products of any size by oneDNN; how many there were."""
     count: list[int] = []
-    real = product._product
+    real = product.product
     monkeypatch.setattr(product, "LARGE", 0)
     monkeypatch.setattr(product, "faster", lambda: True)
-    monkeypatch.setattr(product, "_product", lambda *a: count.append(1) or real(*a))
+    monkeypatch.setattr(product, "product", lambda *a: count.append(1) or real(*a))
     torch.set_default_dtype(torch.float32)
     return count
 
@@ -53,6 +54,28 @@ def test_a_gradient_of_the_gradient_passes(always: list[int]) -> None:
         return torch.autograd.grad(slope.square().sum(), linear.weight)[0]
 
     torch.testing.assert_close(penalty(linear(x)), penalty(F.linear(x, linear.weight, linear.bias)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_several_jobs_at_once_get_what_each_gets(bias: bool, always: list[int]) -> None:
+    layers, x = [Linear(6, 4, bias) for _ in range(3)], torch.randn(3, 5, 6, requires_grad=True)
+    names = [name for name, _ in layers[0].named_parameters()]
+    stacks = [torch.stack([getattr(layer, name) for layer in layers]).detach().requires_grad_() for name in names]
+    sums = vmap(lambda x, *own: linear(x, *own).square().sum())(x, *stacks)
+    assert len(always) == 3
+    found = torch.autograd.grad(sums.sum(), [x, *stacks], retain_graph=True)
+    assert len(always) == 9
+    assert all(gradient.is_contiguous() for gradient in found[1:])
+    for j, layer in enumerate(layers):
+        own = torch.autograd.grad(F.linear(x[j], *layer.parameters()).square().sum(), [x, *layer.parameters()])
+        torch.testing.assert_close([gradient[j] for gradient in found], [own[0][j], *own[1:]])
+    slope = torch.autograd.grad(sums.sum(), x, create_graph=True)[0]
+    twice = torch.autograd.grad(slope.square().sum(), stacks[0])[0]
+    for j, layer in enumerate(layers):
+        value = F.linear(x[j], *layer.parameters()).square().sum()
+        (own_slope,) = torch.autograd.grad(value, x, create_graph=True)
+        own_twice = torch.autograd.grad(own_slope.square().sum(), layer.weight)[0]
+        torch.testing.assert_close(twice[j], own_twice, rtol=1e-4, atol=1e-4)
 
 
 def test_only_large_products_in_float32_go_there(always: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out)."""
-        if _observed(x) or x.device.type != "cpu" or x.dtype is not torch.float32 or x.dim() != 2 or not faster():
-            return F.linear(x, self.weight, self.bias)
-        if len(x) * self.weight.numel() < LARGE:
+        if _observed(x) or not large(x, self.weight):
             return F.linear(x, self.weight, self.bias)
         out: Tensor = Product.apply(x, self.weight, self.bias)
         return out
@@ -39,13 +37,13 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), (gradient,) = ctx.saved_tensors, gradients
         by_x, by_weight, by_bias = ctx.needs_input_grad
-        times = Product.apply if torch.is_grad_enabled() else _product  # a gradient of the gradient is rare
+        times = Product.apply if torch.is_grad_enabled() else product  # a gradient of the gradient is rare
         return (
             times(gradient, weight.t(), None) if by_x else None,
             times(gradient.t(), x.t(), None) if by_weight else None,
@@ -53,7 +51,15 @@ class Product(torch.autograd.Function):
         )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def large(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is faster for x (N, in) and weight (out, in)."""
+    if x.device.type != "cpu" or x.dtype is not torch.float32 or x.dim() != 2 or not faster():
+        return False
+    return len(x) * weight.numel() >= LARGE
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """oneDNN's, without a gradient."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out
 
