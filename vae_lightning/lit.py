@@ -158,9 +158,10 @@ class LitVAE(L.LightningModule):
     def _complete(self, point: Point) -> None:
         meter, self.meter = self.meter, Meter()
         if meter.rows:
-            meter.read()
             self.complete.append((point, meter))
-        if not self.step.behind:
+        if self.step.behind:
+            meter.read()
+        else:
             self.tell()
 
     def tell(self, wait: bool = True) -> None:

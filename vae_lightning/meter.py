@@ -44,7 +44,7 @@ class Meter:
 
     def read(self) -> None:
         """Let the values come from the device, and do not wait for them: `means` does. Nothing is added any more."""
-        self.reading = Reading(self._table())
+        self.reading = Reading(self._table()) if self.rows else None
 
     def is_here(self) -> bool:
         """Whether what is being read has come."""

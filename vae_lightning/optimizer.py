@@ -11,15 +11,9 @@ from torch import Tensor, nn
 
 from vae_lightning.schema import Fraction, NonNegative, Positive
 
+NUMBERS = ("betas", "eps", "weight_decay", "decoupled_weight_decay")  # of a group, beside the learning rate
 AT_ONCE = 36  # tensors that torch's fused kernel takes in one launch
-NUMBERS = (
-    "betas",
-    "eps",
-    "weight_decay",
-    "decoupled_weight_decay",
-)  # of a group of parameters, beside the learning rate
 BLOCK = 65_536  # numbers of a tensor that one multiprocessor works through there
-
 
 Groups = list[nn.Parameter] | list[dict[str, Any]]
 
