@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ NUMBERS = ("betas", "eps", "weight_decay", "decoupled_weight_decay")  # of a gro
 AT_ONCE = 36  # tensors that torch's fused kernel takes in one launch
 BLOCK = 65_536  # numbers of a tensor that one multiprocessor works through there
 
-Groups = list[nn.Parameter] | list[dict[str, Any]]
+Groups = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
 class Moving(NamedTuple):
@@ -163,9 +163,12 @@ def _cut(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]
     return ((*each, count) for each in zip(*(part.view(-1).split(size) for part in parts), strict=True))
 
 
-def _kind(parameters: Groups, fused: bool) -> type[torch.optim.Adam]:
-    every = [p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])]
-    return FusedAdam if fused and len({(p.device, p.dtype) for p in every}) == 1 else torch.optim.Adam
+def _adam(parameters: Groups, fused: bool, *numbers: Any, decoupled: bool = False) -> torch.optim.Adam:
+    groups: list[Any] = list(parameters)
+    every = [p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])]
+    alike = len({(p.device, p.dtype) for p in every}) == 1
+    kind = FusedAdam if fused and alike else torch.optim.Adam
+    return kind(groups, *numbers, fused=fused, decoupled_weight_decay=decoupled)
 
 
 def adam(
@@ -177,7 +180,7 @@ def adam(
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Adam:
     """Kingma and Ba (2015), arXiv:1412.6980, algorithm 1."""
-    return _kind(parameters, fused)(parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
+    return _adam(parameters, fused, lr, tuple(betas), eps, weight_decay)
 
 
 def adamw(
@@ -189,9 +192,7 @@ def adamw(
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Adam:
     """Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 2."""
-    return _kind(parameters, fused)(
-        parameters, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused, decoupled_weight_decay=True
-    )
+    return _adam(parameters, fused, lr, tuple(betas), eps, weight_decay, decoupled=True)
 
 
 def adamax(
