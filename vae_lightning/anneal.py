@@ -69,6 +69,10 @@ class Tensors:
     tensor(3.)
     >>> head.beta
     1.0
+    >>> other = Tensors(torch.device("cpu"), torch.float32)
+    >>> with tensors.used(head, {"beta": 3.0}), other.used(head, {"beta": 4.0}):
+    ...     head.beta, other.tensors
+    (tensor(3.), {})
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -85,23 +89,22 @@ class Tensors:
         return self.tensors[name]
 
     def used(self, module: nn.Module, values: Mapping[str, float]) -> AbstractContextManager[None]:
-        """Inside, the attributes of `module` at these paths are tensors; see `put`."""
-        return put(module, {path: self.get(path, value) for path, value in values.items()})
+        """Inside, the attributes of `module` at these paths are tensors; see `put`.
+
+        What is a tensor already is left alone: somebody else keeps it.
+        """
+        mine = {path: value for path, value in values.items() if not torch.is_tensor(attrgetter(path)(module))}
+        return put(module, {path: self.get(path, value) for path, value in mine.items()})
 
 
 @contextmanager
 def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the attributes of `module` at these paths are these tensors; afterwards the numbers that they were.
-
-    What is a tensor already is left alone: somebody else keeps it.
-    """
+    """Inside, the attributes of `module` at these paths are these tensors; afterwards the numbers that they were."""
     numbers = []
     for path, tensor in tensors.items():
         target, name = place(module, path)
-        number = getattr(target, name)
-        if not torch.is_tensor(number):
-            numbers.append((target, name, number))
-            setattr(target, name, tensor)
+        numbers.append((target, name, getattr(target, name)))
+        setattr(target, name, tensor)
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from vae_lightning.schema import Fraction, NonNegative, Positive
 
-NUMBERS = ("betas", "eps", "weight_decay", "decoupled_weight_decay")  # of a group, beside the learning rate
 AT_ONCE = 36  # tensors that torch's fused kernel takes in one launch
 BLOCK = 65_536  # numbers of a tensor that one multiprocessor works through there
 
@@ -26,6 +25,21 @@ class Moving(NamedTuple):
     first: list[Tensor]  # moments
     second: list[Tensor]
     steps: list[Tensor]  # how many there were
+
+
+class Numbers(NamedTuple):
+    """What a group of parameters is told."""
+
+    lr: float | Tensor
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    decoupled: bool  # from the gradient
+
+    @classmethod
+    def of(cls, group: dict[str, Any]) -> Numbers:
+        names = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")
+        return cls(*(group[name] for name in names))
 
 
 class FusedAdam(torch.optim.Adam):
@@ -52,8 +66,7 @@ class FusedAdam(torch.optim.Adam):
             moving = Moving([], [], [], [], [])
             self._init_group(group, *moving[:4], [], moving.steps)
             if moving.parameters:
-                numbers = (group[name] for name in ("lr", *NUMBERS))
-                self.update(moving, *numbers, found_inf=getattr(self, "found_inf", None))
+                self.update(moving, Numbers.of(group), getattr(self, "found_inf", None))
         for after in self._optimizer_step_post_hooks.values():
             after(self, (), {})
         return loss
@@ -63,11 +76,7 @@ class FusedAdam(torch.optim.Adam):
 
 def fused(
     moving: Moving,
-    lr: float | Tensor,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    numbers: Numbers,
     found_inf: Tensor | None = None,
     size: int | None = None,
 ) -> None:
@@ -75,7 +84,7 @@ def fused(
 
     Args:
         moving: what is changed, in place.
-        lr: and the other numbers of a group of parameters.
+        numbers: of the group of parameters.
         found_inf: (), float32.
         size: of the pieces that the kernel gets; by default as suits the device.
     """
@@ -85,7 +94,7 @@ def fused(
     whole: Sequence[Sequence[Tensor]] = moving
     if size < BLOCK:
         whole = list(zip(*(each for tensors in zip(*moving, strict=True) for each in _cut(tensors, size)), strict=True))
-    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    kernel: Any = torch._fused_adamw_ if numbers.decoupled else torch._fused_adam_
     parameters, gradients, first, second, counts = whole
     kernel(
         parameters,
@@ -94,11 +103,11 @@ def fused(
         second,
         [],
         counts,
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=eps,
+        lr=numbers.lr,
+        beta1=numbers.betas[0],
+        beta2=numbers.betas[1],
+        weight_decay=numbers.weight_decay,
+        eps=numbers.eps,
         amsgrad=False,
         maximize=False,
         found_inf=found_inf,
@@ -112,15 +121,12 @@ FusedAdam.update = staticmethod(fused)
 
 def plain(
     moving: Moving,
-    lr: float | Tensor,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
+    numbers: Numbers,
     found_inf: Tensor | None = None,
 ) -> None:
     """Adam's step in operations that a compiler makes one of; it asks not for `found_inf`."""
     parameters, gradients, first, second, steps = moving
+    lr, betas, eps, weight_decay, decoupled = numbers
     torch._foreach_add_(steps, 1)
     t = steps[0]
     if weight_decay and decoupled:

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from vae_lightning import noise
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.ensemble.batched import Batched
-from vae_lightning.ensemble.draws import Draws, Stream
+from vae_lightning.ensemble.draws import Draw, Draws, Stream
 from vae_lightning.ensemble.spread import Place, Spread
 from vae_lightning.graph import Noise
 from vae_lightning.lit import LitVAE
@@ -100,7 +100,7 @@ class Ensemble:
         found = {name: value.detach() for name, value in found.items()}
         return found, [None if gradient is None else _like(stack, gradient) for stack, gradient in pairs]
 
-    def _streams(self, batches: Sequence[Minibatch]) -> Sequence[Any]:
+    def _streams(self, batches: Sequence[Minibatch]) -> Sequence[Draw]:
         if self.noise is None:
             return [Stream(_start(lit, batch), lit.device) for lit, batch in zip(self.lits, batches, strict=True)]
         for stream, batch in zip(self.noise, batches, strict=True):
@@ -110,7 +110,7 @@ class Ensemble:
     def _one(
         self,
         batch: Minibatch,
-        streams: Sequence[Any],
+        streams: Sequence[Draw],
         trained: dict[str, Tensor],
         fixed: dict[str, Tensor],
         x: Tensor,

@@ -76,13 +76,13 @@ class Meeting:
         ensemble, lit = self.ensembles.get(numbers), next(iter(plans.values())).lit
         if not everybody or ensemble is None or not ensemble.whole():
             return False
+        why = obstacle_to_recording(list(plans.values()))
         if numbers not in self.recorded:
-            why = obstacle_to_recording(list(plans.values()))
             self.recorded[numbers] = None if why else RecordedEnsemble(ensemble, self._recorder(lit))
             if why:
                 log.warning("accelerator.graph=true: %s; going on without", why)
         recorded, first = self.recorded[numbers], next(iter(plans.values()))
-        if recorded is None or obstacle_to_recording(list(plans.values())):
+        if recorded is None or why:
             return False
         if recorded.knows(first):
             return True

@@ -19,7 +19,7 @@ from vae_lightning.ensemble.spread import Place
 from vae_lightning.graph import Recorder, kind
 from vae_lightning.lit import LitVAE
 from vae_lightning.numbers import Now, Table
-from vae_lightning.optimizer import NUMBERS, FusedAdam, Moving, fused
+from vae_lightning.optimizer import FusedAdam, Moving, Numbers, fused
 
 KEPT = ("exp_avg", "exp_avg_sq")
 
@@ -100,7 +100,7 @@ class RecordedEnsemble:
         annealed = torch.zeros(n, len(paths), len(plans), device=device, dtype=dtype)
         rates = Table(n, 1, device, torch.float32 if stacks[0].is_cuda else torch.float64)
         constant, places = self.ensemble.spread.values(stacks[0]), [_place(first.lit, path) for path in paths]
-        group = adam.param_groups[0]
+        told = Numbers.of(adam.param_groups[0])
         for plan, noise in zip(plans, self.ensemble.noise or [], strict=True):
             noise.start(plan.batches[0])
 
@@ -115,7 +115,7 @@ class RecordedEnsemble:
                     every = zip(stacks, waiting, means, squares, self.counts.unbind(), strict=True)
                     moving = zip(*(each for each in every if each[1] is not None), strict=True)
                     with torch.no_grad():
-                        fused(Moving(*map(list, moving)), rates.row(k)[0], *(group[name] for name in NUMBERS))
+                        fused(Moving(*map(list, moving)), told._replace(lr=rates.row(k)[0]))
                     waiting = []
             return list(found), torch.stack(rows)
 
