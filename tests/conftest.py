@@ -29,6 +29,7 @@ from vae_lightning.paths import CONF
 from vae_lightning.train import Run, prepare
 
 MNIST_HERE = Path(__file__).parents[2] / "shared" / "data" / "MNIST"
+CHECKPOINTS = ["best.ckpt", "best.ckpt.sha256", "last.ckpt", "last.ckpt.sha256"]  # of a run folder
 DRAW_FREE = ["data=digits", "data.binarize=threshold", "data.limit=96", "trainer.enable_progress_bar=false"]
 
 

@@ -375,4 +375,4 @@ def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     assert "ckpt=nowhere: there is no such file or folder" in done.stderr
     (tmp_path / "empty").mkdir()
     done = command("ckpt=empty", cwd=tmp_path)
-    assert "empty: no checkpoint in it; empty/checkpoints/last.ckpt was expected" in done.stderr
+    assert "empty: no checkpoint in it. empty/checkpoints/last.ckpt: there is none" in done.stderr

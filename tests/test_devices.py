@@ -414,7 +414,7 @@ def test_a_job_of_slurm_that_starts_again_goes_on(own: Path, tmp_path: Path) -> 
     again = [Command(arguments, tmp_path, f"again {r}", **task(r), **more) for r in range(2)]
     (first, said), (second, nothing) = (each.end() for each in again)
     assert (first, second, nothing) == (0, 0, ""), said
-    assert said.count("going on after epoch 1 of") == 1
+    assert said.count("going on after epoch 1,") == 1
     assert said.count("test results of the best checkpoint") == 1
     assert status.read(folder)["state"] == status.DONE
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "again 0", "again 1", "outputs"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import forked
 import pytest
 import torch
-from conftest import command
+from conftest import CHECKPOINTS, command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae_lightning
@@ -49,7 +49,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
     there = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and "tfevents" not in p.name}
     assert there == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vae_lightning.log", "metrics.csv",
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "results.json", "status.json",
+        *(f"checkpoints/{name}" for name in CHECKPOINTS), "results.json", "status.json",
         "figures/reconstructions.png", "figures/samples.png", "figures/spread.png", "figures/traversals.png",
         "figures/traversals.gif", "figures/interpolations.png", "figures/latents.png", "figures/rates.png",
         "figures/curves.png", "projector_config.pbtxt", "projector/latents.tsv", "projector/labels.tsv",
@@ -167,7 +167,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert "epoch 3/4" in done.stdout
     assert "epoch 2/4" not in done.stdout
     assert json.loads((folder / "results.json").read_text())["epochs"] == 4
-    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == CHECKPOINTS
     longer = ["loss.beta=2", "trainer.max_epochs=4", "hydra.run.dir=straight"]
     straight = command(*QUICK[:2], QUICK[3], *longer, cwd=tmp_path, anew=True)  # another hash seed
     assert straight.returncode == 0

@@ -11,8 +11,10 @@ from typing import IO, Any
 
 
 @contextmanager
-def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
+def replaced(path: Path, mode: str = "w", durable: bool = False, **how: Any) -> Iterator[IO[Any]]:
     """A file beside `path` to write into, which takes its place at the end, and leaves it alone if writing fails.
+
+    Beside it, as no file can be renamed from one file system to another, and what is done instead can be cut off.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
@@ -20,14 +22,40 @@ def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     ...     _ = file.write("whole")
     >>> path.read_text(), len(list(path.parent.iterdir()))
     ('whole', 1)
+
+    Args:
+        path: of the file.
+        mode, how: as `open` takes them.
+        durable: it is on the disk before it takes its place, and there after a power cut too.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open(mode, **how) as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what a process that was killed has left half written in `folder`, and say what that was."""
+    stale = sorted(folder.glob(".*.tmp")) if folder.is_dir() else []
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
 
 
 def write_json(path: Path, value: Any, allow_nan: bool = True) -> None:

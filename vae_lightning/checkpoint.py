@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,17 @@ from vae_lightning.atomic import replaced
 from vae_lightning.build import build_model
 from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
-from vae_lightning.errors import NonFiniteError, UserError
+from vae_lightning.errors import NonFiniteError, UserError, first_line
 from vae_lightning.export import folder
 from vae_lightning.finite import first_not_finite
 from vae_lightning.model.vae import VAE
 from vae_lightning.paths import CONF
-from vae_lightning.resume import find_checkpoint
+from vae_lightning.resume import BEST, LAST, find_checkpoint, run_folder
 from vae_lightning.schema import Count, NonNegativeInt, allows
+from vae_lightning.whole import Hashed, beside, damage, expect
 
 FORMAT = 1
+FORMATS = (1,)  # that can be read
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
 FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
     ("n_train", "n_classes", "n_labelled", "n_context"), NonNegativeInt
@@ -33,39 +34,96 @@ FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, renames; refuses weights that are not finite."""
+    """A checkpoint is replaced by the next one as a whole, once that is on the disk, and verified when it is read.
+
+    Killed at any moment, a save leaves the old checkpoint or the new one, and a SHA-256 beside it that fits. Weights
+    that are not finite are refused.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """
+        Raises:
+            NonFiniteError: a weight is not a finite number.
+            UserError: it could not be written, for want of room for one; an older one is there as it was.
+        """
         weights = {name: value for name, value in checkpoint["state_dict"].items() if value.is_floating_point()}
         if (name := first_not_finite(weights)) is not None:
             raise NonFiniteError(f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written")
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path, "wb", durable=True) as file:
+                hashed = Hashed(file)
+                try:
+                    torch.save(checkpoint, hashed)  # type: ignore[arg-type]
+                except RuntimeError:
+                    hashed.digest()  # torch's words for an error of the file are its own
+                    raise
+                expect(path, hashed.digest())
+            expect(path, hashed.digest(), settled=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """As `read_checkpoint`, whatever it is asked for: no code in a checkpoint is run."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        for each in (Path(path), beside(Path(path))):
+            each.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """What is to be raised where a run cannot write its file."""
+    folder = run_folder(path) if path.suffix == ".ckpt" else path.parent
+    again = f"; then go on with ckpt={folder}" if path.suffix == ".ckpt" else ""
+    return UserError(
+        f"{path}: cannot be written ({error.strerror}). What was there before is still there, whole. Make room, or see "
+        f"who may write there{again}"
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint on the CPU; no code in it is run.
 
     Raises:
-        UserError: it is damaged, or not one of this framework's.
+        UserError: it is damaged, or not one of this framework's; names another one beside it that is whole.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged, or not a checkpoint") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("vae_lightning", {}).get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of vae_lightning, or of another version")
+        why = damage(path) or _packed(path)
+        checkpoint = None if why else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # a file can be anything
+        why = first_line(error) if isinstance(error, MemoryError) else "it holds what no checkpoint of a model does"
+    if why:
+        raise UserError(f"{path}: damaged, or not a checkpoint: {why}{_instead(path)}")
+    if not isinstance(checkpoint, dict) or not isinstance(record := checkpoint.get("vae_lightning"), dict):
+        raise UserError(f"{path}: not a checkpoint of vae_lightning")
+    if record.get("format") not in FORMATS:
+        raise UserError(f"{path}: of another version of vae_lightning (format {record.get('format')})")
     return checkpoint
+
+
+def _packed(path: Path) -> str | None:
+    """torch compresses nothing, so that what is compressed could only grow beyond all memory."""
+    with zipfile.ZipFile(path) as archive:
+        packed = [file.filename for file in archive.infolist() if file.compress_type != zipfile.ZIP_STORED]
+    return f"{packed[0]} in it is compressed" if packed else None
+
+
+def _instead(path: Path) -> str:
+    """Words on the other checkpoint of the same run."""
+    others = [path.with_name(name) for name in (LAST, BEST) if name != path.name]
+    whole = [other for other in others if other.is_file() and damage(other) is None]
+    return f". {whole[0]} is whole: say that" if whole else ""
 
 
 def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of itself, in plain primitives."""
     chosen = {group: choices[group] for group in (*GROUPS, "data", "loss")}
-    return {"format": FORMAT, "choices": chosen, "config": plain(config), "facts": facts}
+    said = {key: value for key, value in plain(config).items() if key != "ckpt"}
+    return {"format": FORMAT, "choices": chosen, "config": said, "facts": facts}
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -77,10 +135,10 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     if (there := folder.exported(path)) is not None:
         record, weights = folder.read(there)
-        if record.get("format") != FORMAT:
+        if record.get("format") not in FORMATS:
             raise UserError(f"{path}: not an export of vae_lightning, or of another version")
         return record, weights
-    checkpoint = read_checkpoint(find_checkpoint(path, "best.ckpt"))
+    checkpoint = read_checkpoint(find_checkpoint(path, BEST))
     prefix = "model."
     state = checkpoint["state_dict"].items()
     return checkpoint["vae_lightning"], {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}

@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from vae_lightning import signals
 
 PRELOAD = ["vae_lightning.train", "vae_lightning.job", "matplotlib.pyplot", "sklearn.manifold", "sklearn.datasets"]
 _leads = False
@@ -31,6 +34,7 @@ def lead() -> None:
     """Called first in a new process: it gets a group of its own, and ends with its parent, however that ends."""
     global _leads
     _leads = True
+    signals.begin_anew()
     os.setsid()  # Ctrl-C is for who started it
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -51,6 +55,13 @@ def write_to(output: int, errors: int) -> None:
     os.dup2(errors, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def ask(process: BaseProcess, number: int) -> None:
+    """Send it this signal, if it is still there; may be called while a signal is handled."""
+    if process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def end(process: BaseProcess) -> None:

@@ -13,7 +13,7 @@ import hydra
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from vae_lightning import command_line
+from vae_lightning import command_line, signals
 from vae_lightning.check import plain
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.help import text
@@ -57,7 +57,8 @@ def start(name: str, folders: str) -> NoReturn:
 def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[str]], list[str]] = list) -> NoReturn:
     """Compose `conf/<name>.yaml` with the command line, hand it to `job`, and leave the program.
 
-    It ends with 0, with 1 (a job failed), with 2 (the command line cannot work; nothing was run), or with 130 (Ctrl-C).
+    It ends with 0, with 1 (a job failed), with 2 (the command line cannot work; nothing was run), or with 128 + the
+    number of the signal that has asked for it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1).
 
     Args:
         name: of the configuration.
@@ -81,7 +82,8 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         print(f"{program}: {count}, nothing was run", *wrong, sep="\n  ", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, job))()
+        with signals.heard():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, job))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

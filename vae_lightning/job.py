@@ -15,13 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lightning import objective, status
+from vae_lightning import objective, signals, status
+from vae_lightning.atomic import sweep
 from vae_lightning.check import plain, problems
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.importing import uncollected
 from vae_lightning.ranks import place as ranks
 from vae_lightning.ranks.start import processes, together
 from vae_lightning.ranks.work import hush
+from vae_lightning.resume import BEST, LAST
 from vae_lightning.search.trial import Pruned
 from vae_lightning.sweep.resume import is_resumed
 
@@ -29,6 +31,12 @@ log = logging.getLogger("vae_lightning")
 
 
 def run(config: DictConfig) -> Any:
+    """As `_run`, and it ends in good order if a signal asks for that."""
+    with signals.heard():
+        return _run(config)
+
+
+def _run(config: DictConfig) -> Any:
     """Train, and say in `status.json` how it goes.
 
     Returns:
@@ -36,6 +44,7 @@ def run(config: DictConfig) -> Any:
 
     Raises:
         UserError: outside of a sweep: something is wrong, in words.
+        Stopped: a signal has asked for it.
     """
     hydra = HydraConfig.get()
     folder, choices = Path(hydra.runtime.output_dir), dict(hydra.runtime.choices)
@@ -46,8 +55,10 @@ def run(config: DictConfig) -> Any:
     begun = in_sweep and (is_resumed() or ranks.requeued(known))
     if begun and known.get("state") == status.DONE:
         return known["result"]
-    if begun and config.ckpt is None and (folder / "checkpoints" / "last.ckpt").is_file():
+    if begun and config.ckpt is None and any((folder / "checkpoints" / name).is_file() for name in (LAST, BEST)):
         config.ckpt = str(folder)
+    for stale in (*sweep(folder), *sweep(folder / "checkpoints")):
+        log.info("%s: left half written by a process that was killed, and removed", stale)
     fresh, started = not (folder / "checkpoints").exists(), time.time()
     said = {"overrides": list(hydra.overrides.task), "objective": objective.names(config.objective)}
     here = {"host": socket.gethostname(), "pid": os.getpid(), "job": ranks.job()}
@@ -58,12 +69,15 @@ def run(config: DictConfig) -> Any:
         result = _read(folder, config.objective)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         end = _end(error)
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        told = isinstance(error, UserError | signals.Stopped)
+        reason = str(error) if told else f"{type(error).__name__}: {error}"
         status.update(folder, state=end, reason=reason, seconds=round(time.time() - started, 3))
         if end == status.PRUNED or (in_sweep and end == status.FAILED):
             level = logging.INFO if end == status.PRUNED else logging.ERROR
             log.log(level, "%s", reason, exc_info=not isinstance(error, UserError))
             return float("nan")
+        if end == status.INTERRUPTED:
+            log.info("%s. Go on with ckpt=%s", reason, folder)
         if fresh and isinstance(error, ConfigError):
             _clear(folder, hydra.output_subdir, f"{hydra.job.name}.log")
         raise
@@ -72,7 +86,7 @@ def run(config: DictConfig) -> Any:
 
 
 def _end(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt) or ranks.puts_back(error):
+    if isinstance(error, KeyboardInterrupt | signals.Stopped) or ranks.puts_back(error):
         return status.INTERRUPTED
     return status.PRUNED if isinstance(error, Pruned) else status.FAILED
 

@@ -64,7 +64,8 @@ class LitVAE(L.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.anneals, self.seed, self.log_every = anneals, seed, log_every_n_steps
         self.gradient_clip_val, self.record = gradient_clip_val, record or {}
-        self.meter, self.annealed, self.step = Meter(), dict[str, float](), step.make.get()()
+        self.meter, self.evaluated = Meter(), Meter()  # of training; of validation or test
+        self.annealed, self.step = dict[str, float](), step.make.get()()
         self.names, self.row = list[str](), torch.empty(0)  # what the last minibatch has come to
         self.complete = list[tuple[Point, Meter]]()  # points of the curves that no logger knows of
 
@@ -186,7 +187,7 @@ class LitVAE(L.LightningModule):
         self._start_evaluation()
 
     def _start_evaluation(self) -> None:
-        self.training_meter, self.meter = self.meter, Meter()
+        self.evaluated = Meter()
         self._anneal(math.inf)
 
     def validation_step(self, chunk: Iterable[Minibatch], _: int) -> None:
@@ -199,7 +200,8 @@ class LitVAE(L.LightningModule):
         for batch in chunk:
             noise.reseed(self.device, self.seed, stream, batch.number, self.global_rank)
             values = self.values(batch)
-            self.meter.add(list(values), torch.stack([value.detach() for value in values.values()]), batch.size)
+            row = torch.stack([value.detach() for value in values.values()])
+            self.evaluated.add(list(values), row, batch.size)
 
     def on_validation_epoch_end(self) -> None:
         means = self._finish_evaluation("val")
@@ -209,12 +211,11 @@ class LitVAE(L.LightningModule):
         self._finish_evaluation("test")
 
     def _finish_evaluation(self, stage: str) -> dict[str, float]:
-        means = {f"{stage}/{name}": value for name, value in self._means(self.meter).items()}
+        means = {f"{stage}/{name}": value for name, value in self._means(self.evaluated).items()}
         if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
             raise NonFiniteError(
                 f"after step {self.global_step}: {', '.join(wrong)} not finite; no checkpoint was written"
             )
-        self.meter = self.training_meter
         self.log_dict(means, logger=False, batch_size=1, sync_dist=True)  # each process has the mean already
         self._to_loggers(means, self.global_step)
         return means

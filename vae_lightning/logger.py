@@ -1,4 +1,4 @@
-"""Where the curves go. Both write into the run folder itself, and go on where a resumed run left off."""
+"""Where the curves go. Both write into the run folder itself; a run that goes on takes later steps anew."""
 
 from __future__ import annotations
 
@@ -28,10 +28,16 @@ REPEATED = ("accelerator.", "beta.end")  # what trainer.* and loss.beta say too
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard events directly in the run folder."""
+    """TensorBoard events directly in the run folder.
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="", version="", default_hp_metric=False)
+    Args:
+        folder: of the run.
+        resumed_step: of the checkpoint that the run goes on from; what earlier files say of later ones is forgotten.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int | None = None) -> None:
+        purge: dict[str, Any] = {} if resumed_step is None else {"purge_step": resumed_step + 1}
+        super().__init__(folder, name="", version="", default_hp_metric=False, **purge)
 
     @rank_zero_only
     def save(self) -> None:
@@ -117,12 +123,20 @@ class MetricsCSV(Logger):
     """`metrics.csv`: a row per step at which anything was logged, a column per metric, empty where there was nothing.
 
     The file is rewritten, atomically, once per epoch.
+
+    Args:
+        folder: of the run.
+        resumed_step: of the checkpoint that the run goes on from; rows of later steps are taken anew.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed_step: int | None = None) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
         self.rows: dict[int, dict[str, Any]] = {}
+        if resumed_step is not None and self.path.is_file():
+            with self.path.open(newline="") as file:
+                old = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+            self.rows = {step: row for step, row in old.items() if step <= resumed_step}
 
     @property
     def name(self) -> str:
@@ -137,10 +151,6 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.rows and self.path.is_file():  # a run that goes on; steps after its checkpoint are taken again
-            with self.path.open(newline="") as file:
-                old = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
-            self.rows = {at: row for at, row in old.items() if step is None or at < step}
         self.rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
 
     @rank_zero_only

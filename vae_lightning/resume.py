@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,38 @@ from omegaconf import OmegaConf
 
 from vae_lightning.errors import ConfigError
 from vae_lightning.override import key, quoted
+from vae_lightning.whole import damage
+
+log = logging.getLogger("vae_lightning")
 
 
-def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def find_checkpoint(path: str | Path, name: str = LAST) -> Path:
     """The checkpoint that `path`, a run folder or a file, stands for.
 
+    In a folder whose checkpoint of that `name` is damaged or missing it is the other one, and a warning says so. A file
+    is taken as it is.
+
     Raises:
-        ConfigError: there is none; the message says where one was looked for.
+        ConfigError: there is none; the message says where one was looked for, and what is wrong there.
     """
     path = Path(path).expanduser()
     if path.is_file():
         return path
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file or folder")
-    for candidate in (path / "checkpoints" / name, path / name):
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(f"{path}: no checkpoint in it; {path / 'checkpoints' / name} was expected")
+    problems: list[str] = []
+    for each in dict.fromkeys((name, LAST, BEST)):
+        place = path / each if (path / each).is_file() else path / "checkpoints" / each
+        why = damage(place) if place.is_file() else "there is none"
+        if why is None:
+            for problem in problems:
+                log.warning("%s. IN ITS PLACE %s IS USED", problem, place)
+            return place
+        problems.append(f"{place}: {why}")
+    raise ConfigError(f"{path}: no checkpoint in it. {'; '.join(problems)}")
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -48,7 +64,7 @@ def run_folders(paths: str | Sequence[str]) -> list[Path]:
             continue
         jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=by_number)
         if not jobs:
-            find_checkpoint(path, "best.ckpt")  # says what is missing
+            find_checkpoint(path, BEST)  # says what is missing
         found += jobs
     return list(dict.fromkeys(found))
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from vae_lightning import noise
-from vae_lightning.data.loader import Minibatch
+from vae_lightning import noise, signals
+from vae_lightning.data.loader import Chunk, Minibatch
 from vae_lightning.denormal import EVERY, forget_traces
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ class Step:
     behind = False  # whether the curves are told later than they could be, so that nobody waits for a card
 
     def chunk(self, lit: LitVAE, chunk: Iterable[Minibatch], optimizer: LightningOptimizer) -> int:
-        """A step of the optimiser for each minibatch; says how many images there were."""
+        """A step of the optimiser for each minibatch, until somebody asks to end; says how many images there were."""
         images = 0
         for batch in chunk:
             lit.begin(batch)
             lit.end(batch, self(lit, batch, optimizer))
             images += batch.size
+            if signals.asked() and batch.steps and lit.trainer.world_size == 1 and isinstance(chunk, Chunk):
+                chunk.cut()
+                break
         return images
 
     def __call__(self, lit: LitVAE, batch: Minibatch, optimizer: LightningOptimizer) -> dict[str, Tensor]:

@@ -19,12 +19,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch.distributions import Distribution
 
-from vae_lightning import objective
+from vae_lightning import objective, signals
 from vae_lightning.build import build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
 from vae_lightning.callback.pruning import pruning
+from vae_lightning.callback.stop import Stop
 from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
@@ -55,7 +56,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
     quiet()
     Distribution.set_default_validate_args(config.debug)
-    resumed = _resumed(config)
+    resumed, step = _resumed(config)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
     torch.manual_seed(config.seed)
@@ -85,8 +86,8 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
-        callbacks=[Together(config, choices), *pictures, progress, *bar, *extras, best, last],
-        loggers=[make(node, **parts) for node in plain(config.get("logger") or {}).values()],
+        callbacks=[Together(config, choices), *pictures, progress, *bar, *extras, Stop(folder), best, last],
+        loggers=[make(node, **parts, resumed_step=step) for node in plain(config.get("logger") or {}).values()],
         **parts,
     )
     return Run(trainer, lit, data, best, progress, resumed)
@@ -106,6 +107,7 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     Raises:
         ConfigError: `config` cannot work.
         UserError: something outside is not as it should be, or training broke down; says what to do.
+        Stopped: a signal has asked for it; the state is saved.
     """
     run = prepare(config, choices, folder)
     trainer, lit, data = run.trainer, run.lit, run.data
@@ -113,9 +115,11 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     if trainer.is_global_zero:
         log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
         log.info("%s parameters, %s", f"{parameters:,}", device_name(trainer))
-    trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
+    with signals.patient():
+        trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
     seconds = run.progress.elapsed()
-    trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
+    with signals.patient():
+        trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
 
     results = {
         **results_of(trainer),
@@ -177,12 +181,14 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 
-def _resumed(config: DictConfig) -> Path | None:
+def _resumed(config: DictConfig) -> tuple[Path | None, int | None]:
+    """The checkpoint to go on from, and its step."""
     if config.ckpt is None:
-        return None
+        return None, None
     path = find_checkpoint(config.ckpt)
-    done = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    checkpoint = read_checkpoint(path)
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
-    log.info("going on after epoch %d of %s", done, path)
-    return path
+    log.info("going on after epoch %d, step %d, of %s", done, checkpoint["global_step"], path)
+    return path, checkpoint["global_step"]

@@ -20,7 +20,7 @@ from vae_lightning.context import one_hot
 from vae_lightning.data.images import Images
 from vae_lightning.data.pixels import binary, scaled
 from vae_lightning.errors import ConfigError
-from vae_lightning.resume import find_checkpoint, run_folder
+from vae_lightning.resume import BEST, find_checkpoint, run_folder
 
 Split = Literal["train", "val", "test"]
 
@@ -55,7 +55,7 @@ class Trained:
     """
 
     def __init__(self, path: str | Path, root: str | None = None, device: str = "auto") -> None:
-        self.checkpoint = find_checkpoint(path, "best.ckpt")
+        self.checkpoint = find_checkpoint(path, BEST)
         self.folder = run_folder(self.checkpoint)
         self.device = device_of(device)
         self.record, weights = read_model(self.checkpoint)

@@ -110,6 +110,7 @@ def trainer(
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ConfigError(f"accelerator={accelerator}, devices={devices}: {error}") from error
     lean(made)
+    made._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]  # see `Stop`
     return made
 
 

@@ -47,6 +47,12 @@ class EMA(WeightAveraging):
         average.n_averaged += 1
         self.begun = True
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """In the midst of a validation, which is given up then, the two have changed places."""
+        if trainer.validating:
+            self._swap_models(pl_module)
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Only a run that goes on takes the weights themselves; a test is one of the average."""
         if trainer.state.fn == TrainerFn.FITTING:

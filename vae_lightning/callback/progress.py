@@ -62,6 +62,9 @@ class Progress(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seconds, self.images, self._before = state["seconds"], state["images"], state["elapsed"]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.perf_counter()
 

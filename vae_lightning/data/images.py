@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_lightning import noise
-from vae_lightning.data.loader import MemoryLoader
+from vae_lightning.data.loader import MemoryLoader, aligned
 from vae_lightning.data.pixels import binary, once, padded
 from vae_lightning.data.split import divide, keep_labels, part
 from vae_lightning.errors import ConfigError
@@ -89,7 +89,7 @@ class Images(L.LightningDataModule):
         super().__init__()
         self.name, self.binarize, self.seed = source.name, binarize, seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.chunk, self.accumulate = minibatches_per_step, accumulate_grad_batches
+        self.chunk, self.accumulate = aligned(minibatches_per_step, accumulate_grad_batches), accumulate_grad_batches
         raw = source.read(Path(root).expanduser() if root is not None else None)
         x, y = padded(raw.train[0], pad), raw.train[1]
         if x.is_floating_point() and binarize != "none":
@@ -119,7 +119,9 @@ class Images(L.LightningDataModule):
         self.labelled = labelled
         self.shape = tuple(x.shape[1:])
         self.n_train, self.n_classes = len(train), 1 + int(max(y.max(), raw.test[1].max()))
-        self.steps_per_epoch = math.ceil(math.ceil(self.n_train / batch_size) / accumulate_grad_batches)
+        self.minibatches = math.ceil(self.n_train / batch_size)
+        self.portions = math.ceil(self.minibatches / self.chunk)  # that Lightning sees in an epoch
+        self.steps_per_epoch = math.ceil(self.minibatches / accumulate_grad_batches)
 
     def describe(self) -> dict[str, Any]:
         """What was used, for the record."""

@@ -28,11 +28,16 @@ class Minibatch(NamedTuple):
     total: int  # images of all processes
 
 
+def aligned(chunk: int, accumulate: int) -> int:
+    """Minibatches that are yielded together: whole steps of the optimiser, between which a run can go on."""
+    return max(1, chunk // accumulate) * accumulate
+
+
 class Chunk:
     """Consecutive minibatches. Each is made when it is asked for, and so still in the cache when it is used."""
 
     def __init__(self, loader: MemoryLoader, order: Tensor, first: int, last: int) -> None:
-        self.loader, self.first = loader, first
+        self.loader, self.first, self.given = loader, first, first
         chosen = order[first * loader.batch_size : last * loader.batch_size]
         self.images, self.labels = loader.images[chosen], loader.labels[chosen]
         if loader.dynamic and loader.images.is_cuda:
@@ -41,7 +46,12 @@ class Chunk:
     def __iter__(self) -> Iterator[Minibatch]:
         size = self.loader.batch_size
         for i, (x, y) in enumerate(zip(self.images.split(size), self.labels.split(size), strict=True), self.first):
+            self.given = i + 1
             yield self.loader.minibatch(i, x, y)
+
+    def cut(self) -> None:
+        """What was not asked for yet is left for later: the loader goes on there."""
+        self.loader.position = self.given
 
 
 class MemoryLoader:
@@ -78,7 +88,7 @@ class MemoryLoader:
         self.images, self.labels = images, labels
         self.batch_size, self.shuffle, self.dynamic, self.seed = batch_size, shuffle, dynamic, seed
         self.accumulate, self.rank, self.world = accumulate, rank, world
-        self.chunk = max(1, chunk // accumulate) * accumulate  # a resumed run never starts between two gradients
+        self.chunk = aligned(chunk, accumulate)
         self.minibatches = math.ceil(len(images) / batch_size)
         self.epoch = self.position = 0
         self.pixels = torch.Generator(images.device)

@@ -9,7 +9,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from vae_lightning import status, step
+from vae_lightning import signals, status, step
 from vae_lightning.ensemble.meeting import Meeting
 from vae_lightning.ensemble.step import Shared
 from vae_lightning.ensemble.turns import Alone, Turns
@@ -21,7 +21,8 @@ def work(orders: Sequence[Order], connection: Connection, place: int, places: in
     """Runs in the new process."""
     enter(place, places)
     turns = Turns(Meeting())
-    turns.run({order.number: partial(_job, order, connection, turns, order is orders[0]) for order in orders})
+    with signals.heard():
+        turns.run({order.number: partial(_job, order, connection, turns, order is orders[0]) for order in orders})
 
 
 def _job(order: Order, connection: Connection, turns: Turns, first: bool) -> None:

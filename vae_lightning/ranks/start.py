@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from vae_lightning import child
+from vae_lightning import child, signals
 from vae_lightning.errors import ConfigError
 from vae_lightning.ranks.place import place
 from vae_lightning.ranks.work import HOST, Failed, Order, work
@@ -77,7 +78,7 @@ def together(
 
     They meet at a port of this machine that nobody else can have, and have the variables that torchrun would set. The
     first has this process's output and, if given, its `job_logging`; the others are not heard. If one fails all end, as
-    they do with this process, however it ends.
+    they do with this process, however it ends. If a signal asks this process to end, so are they asked.
 
     Args:
         task: can be pickled.
@@ -88,16 +89,23 @@ def together(
     Raises:
         UserError: as one of them has raised it.
         RankError: one of them has failed otherwise; its traceback is the cause.
+        Stopped: a signal has asked this process, or one of them, to end.
     """
     ranks: list[_Rank] = []
+
+    def ask(number: int) -> None:
+        for each in ranks:
+            child.ask(each.process, number)
+
     try:
-        with socket.create_server((HOST, 0)) as meeting:
-            port = meeting.getsockname()[1]
-            for rank in range(world):
-                order = Order(task, rank, world, places or world, port, dict(os.environ), job_logging)
-                ranks.append(_Rank(order, meeting))
-        _listen(ranks)
-        _blame(ranks)
+        with signals.patient(ask):
+            with socket.create_server((HOST, 0)) as meeting:
+                port = meeting.getsockname()[1]
+                for rank in range(world):
+                    order = Order(task, rank, world, places or world, port, dict(os.environ), job_logging)
+                    ranks.append(_Rank(order, meeting))
+            _listen(ranks)
+            _blame(ranks)
         for each in reversed(ranks):  # the first has what the others meet at
             each.release()
         return ranks[0].word.value
@@ -143,22 +151,26 @@ class _Rank:
 
 
 def _listen(ranks: Sequence[_Rank]) -> None:
-    """Until all have said their word; not for long after one has failed."""
+    """Until all have said their word; not for long after one has failed, or after all were asked to end."""
     deadline: float | None = None
     while open_ := [r for r in ranks if r.word is None]:
-        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = wait([x for r in open_ for x in (r.connection, r.process.sentinel)], patience)
-        if not ready:
+        if deadline is None and signals.asked():
+            deadline = time.monotonic() + signals.PATIENCE
+        patience = GRACE if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = wait([x for r in open_ for x in (r.connection, r.process.sentinel)], min(patience, GRACE))
+        if not ready and patience == 0:
             return
         for rank in open_:
             if rank.connection in ready or rank.process.sentinel in ready:
                 rank.listen()
-        if deadline is None and any(isinstance(r.word, Failed | Silent) for r in ranks):
-            deadline = time.monotonic() + GRACE
+        if any(isinstance(r.word, Failed | Silent) for r in ranks):
+            deadline = min(deadline or math.inf, time.monotonic() + GRACE)
 
 
 def _blame(ranks: Sequence[_Rank]) -> None:
     """Who has failed first: what is said in words, whom others miss, who misses others, whom that has made abort."""
+    if (number := signals.asked()) is not None:
+        raise signals.Stopped(number, next(filter(None, (getattr(r.word, "stopped", None) for r in ranks)), ""))
     failed = sorted((_order(r.word), r.number) for r in ranks if isinstance(r.word, Failed | Silent))
     if not failed:
         return
@@ -166,6 +178,8 @@ def _blame(ranks: Sequence[_Rank]) -> None:
     word, who = ranks[number].word, f"process {number} of {len(ranks)}"
     if isinstance(word, Silent):
         raise RankError(f"{who}: {word.how}")
+    if word.stopped is not None:
+        raise signals.Stopped(word.signal, word.stopped)
     if word.error is not None:
         raise word.error
     raise RankError(f"{who}: {word.line}") from Elsewhere(word.traceback)
@@ -174,4 +188,6 @@ def _blame(ranks: Sequence[_Rank]) -> None:
 def _order(word: Failed | Silent) -> tuple[int, float]:
     if isinstance(word, Silent):
         return (3 if word.how.endswith("SIGABRT") else 1), 0.0
+    if word.stopped is not None:
+        return 4, word.at
     return (0 if word.error is not None else 2), word.at

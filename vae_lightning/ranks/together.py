@@ -1,10 +1,9 @@
-"""What the processes of a run do as one: they agree on what is trained, and end at once when they are told to."""
+"""What the processes of a run do as one: they agree on what is trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,9 +17,7 @@ from vae_lightning.errors import ConfigError
 
 
 class Together(Callback):
-    """Compares what each process was told before any of them trains, and leaves SIGTERM to who had it before Lightning.
-
-    Lightning answers that signal with a broadcast, for which another process may be too busy, or too dead.
+    """Compares what each process was told before any of them trains.
 
     Args:
         config: as `compose` gives it.
@@ -36,7 +33,6 @@ class Together(Callback):
         self.digest = hashlib.sha256(json.dumps(self.said, sort_keys=True, default=str).encode()).hexdigest()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.before = signal.getsignal(signal.SIGTERM)
         if trainer.world_size == 1 or not dist.is_initialized():
             return
         digests = _everyones(self.digest)
@@ -49,12 +45,6 @@ class Together(Callback):
                 f"processes 0 and {different[0]} of a run were told different things: {told}. "
                 "Give the same command line to all of them"
             )
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self.before)
 
 
 def _everyones(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
-from vae_lightning import child
+from vae_lightning import child, signals
 from vae_lightning.errors import UserError
 
 HOST = "127.0.0.1"
@@ -47,6 +47,8 @@ class Failed(NamedTuple):
     error: UserError | None
     line: str
     traceback: str
+    stopped: str | None = None  # what has become of the work, if a signal has asked to end
+    signal: int = 0
 
 
 def work(order: Order, connection: Connection) -> None:
@@ -56,12 +58,14 @@ def work(order: Order, connection: Connection) -> None:
     meeting = recv_handle(connection) if order.rank == 0 else None
     try:
         store = _arrive(order, meeting)
-        word: Done | Failed = Done(order.task())
+        with signals.heard():
+            word: Done | Failed = Done(order.task())
         _depart()
     except BaseException as error:
         told = error if isinstance(error, UserError) else None
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
-        connection.send(Failed(time.time(), told, line, traceback.format_exc()))
+        stop = (error.how, error.number) if isinstance(error, signals.Stopped) else ()
+        connection.send(Failed(time.time(), told, line, traceback.format_exc(), *stop))
         sys.stdout.flush()
         os._exit(1)  # without waiting for the others
     connection.send(word if order.rank == 0 else Done(None))

@@ -96,8 +96,7 @@ class ProcessLauncher(Launcher):
                         for number, job in process.jobs.items():
                             progress.goes_on(number, status.read(job.folder))
             finally:
-                for process in running.values():  # whatever ends the sweep early, ends its jobs
-                    process.stop()
+                Process.end(running.values())  # whatever ends the sweep early, ends its jobs
 
     def bundles(self, jobs: Iterable[Numbered]) -> Iterator[list[Numbered]]:
         """Which jobs share a process: each has its own."""

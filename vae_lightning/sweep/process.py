@@ -12,7 +12,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vae_lightning import child, status
+from vae_lightning import child, signals, status
 from vae_lightning.objective import names
 
 NAN = float("nan")
@@ -96,8 +96,9 @@ class Process:
         for number in list(self.jobs):
             job = self.jobs.pop(number)
             known = status.read(job.folder)
-            said = known.get("reason") if known.get("state") == status.FAILED else None
-            self._died(job, status.FAILED, said or how)
+            if known.get("state") != status.INTERRUPTED:
+                said = known.get("reason") if known.get("state") == status.FAILED else None
+                self._died(job, status.FAILED, said or how)
             yield job, Told(number, ended=True)
         self._close()
 
@@ -112,13 +113,26 @@ class Process:
             if told.ended:
                 yield told
 
-    def stop(self) -> None:
-        """End it, and all that it has started."""
+    @staticmethod
+    def end(running: Collection[Process]) -> None:
+        """End them, and all that they have started. If a signal is the reason, it is theirs too, and they have time to
+        save what they have."""
+        if (number := signals.asked()) is not None:
+            for process in running:
+                child.ask(process.process, number)
+            deadline = time.monotonic() + signals.PATIENCE
+            for process in running:
+                process.process.join(max(0.0, deadline - time.monotonic()))
+        for process in running:
+            process._end()
+
+    def _end(self) -> None:
         child.end(self.process)
         for told in self._heard():
             del self.jobs[told.number]
         for job in self.jobs.values():
-            self._died(job, status.INTERRUPTED, "interrupted")
+            if status.read(job.folder).get("state") != status.INTERRUPTED:  # which says more
+                self._died(job, status.INTERRUPTED, "interrupted")
         self._close()
 
     def _close(self) -> None:

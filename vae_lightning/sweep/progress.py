@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from vae_lightning import status
+from vae_lightning.signals import Stopped
 from vae_lightning.sweep.summary import again, reason
 
 
@@ -44,7 +45,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bars.stop()
-        if kind is KeyboardInterrupt:
+        if kind in (KeyboardInterrupt, Stopped):
             self.console.print(f"interrupted: {again(self.folder)}", markup=False)
 
     def started(self, number: int, overrides: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, run_job, setup_globals
 from omegaconf import DictConfig, open_dict
 
-from vae_lightning import child, status
+from vae_lightning import child, signals, status
 from vae_lightning.sweep.process import Order, Told
 from vae_lightning.sweep.share import cores, gpus
 
@@ -21,8 +21,9 @@ from vae_lightning.sweep.share import cores, gpus
 def work(orders: Sequence[Order], connection: Connection, place: int, places: int) -> None:
     """Runs in the new process: one job after the other."""
     enter(place, places)
-    for order in orders:
-        execute(order, connection, write_to)
+    with signals.heard():
+        for order in orders:
+            execute(order, connection, write_to)
 
 
 def enter(place: int, places: int) -> None:
@@ -56,6 +57,8 @@ def execute(order: Order, connection: Connection, redirect: Callable[[Path], Non
         redirect(folder / status.OUTPUT)
         returned = run_job(order.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", order.context)
         connection.send(Told(order.number, ended=True, result=returned.return_value))
+    except signals.Stopped:  # its status says so
+        connection.send(Told(order.number, folder, ended=True))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         status.update(folder, state=status.FAILED, reason=reason)
