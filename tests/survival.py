@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,26 @@ TIMES = ("seconds", "images_per_second", "elapsed")  # that no two runs have in 
 
 
 def run(
-    harm: str, *arguments: str, cwd: Path, timeout: float = 120, seen: str = ""
+    harm: str, *arguments: str, cwd: Path, timeout: float = 120, seen: str = "", module: str = "vae_lightning"
 ) -> subprocess.CompletedProcess[str]:
     """A command line to which `harm` is done, see `harm.py`; `none` for none. What it saw is in `seen`."""
-    words = [sys.executable, "-m", "harm", harm, seen, *arguments]
+    words = [sys.executable, "-m", "harm", harm, seen, module, *arguments]
     return forked.run(words, cwd, forked.environment(PYTHONPATH=str(HERE)), timeout)
 
 
 def seen(folder: Path) -> list[str]:
     """The minibatches that were trained on."""
     return (folder / "seen").read_text().splitlines()
+
+
+def left_running(folder: Path) -> list[str]:
+    """The command lines of processes that work in or below `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if Path(os.readlink(process / "cwd")).is_relative_to(folder) and process.name != str(os.getpid()):
+                found.append((process / "cmdline").read_text())
+    return found
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -85,7 +97,8 @@ def agree(whole: Path, other: Path) -> None:
     """Everything that two finished runs leave is the same, to the last bit."""
     for name in ("last.ckpt", "best.ckpt"):
         a, b = (checkpoint(folder / "checkpoints" / name) for folder in (whole, other))
-        assert not (wrong := differences(a, b)), (name, [(k, a.get(k), b.get(k)) for k in wrong[:5]])
+        wrong = differences(a, b)
+        assert not wrong, f"{name}: {len(wrong)} differ, as {wrong[0]}: {a.get(wrong[0])} and {b.get(wrong[0])}"
     assert results(whole) == results(other)
     assert rows(whole) == rows(other)
     assert events(whole) == events(other)

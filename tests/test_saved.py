@@ -134,7 +134,7 @@ def test_what_was_not_finite_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_from_the_newest_whole_checkpoint_wherever_it_lies(tmp_path: Path) -> None:
-    """Killed, its newest checkpoint damaged, leftovers beside it, and moved: it goes on from the other one, and says so."""
+    """Killed, its newest checkpoint damaged, leftovers beside it, and moved: it goes on from the other one."""
     done = run("SIGTERM@minibatch:15", *SHORT, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 143, done.stdout + done.stderr
     shutil.move(tmp_path / "run", tmp_path / "moved")

@@ -12,7 +12,7 @@ from typing import Any
 
 ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 NOBODY = (signal.SIG_DFL, signal.default_int_handler)  # handles a signal
-PATIENCE = 30.0  # seconds that a process is given to save its state, as Slurm gives before it kills
+PATIENCE = 20.0  # seconds that a process is given to save its state: Slurm gives thirty
 
 
 class Stopped(SystemExit):

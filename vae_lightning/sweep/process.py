@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ class Process:
         """End them, and all that they have started. If a signal is the reason, it is theirs too, and they have time to
         save what they have."""
         if (number := signals.asked()) is not None:
+            print("the jobs that run are given time to save what they have; Ctrl-C ends them at once", file=sys.stderr)
             for process in running:
                 child.ask(process.process, number)
             deadline = time.monotonic() + signals.PATIENCE
