@@ -1,11 +1,12 @@
 """A command line to which harm is done: `python -m harm <signal>@<place>:<n>/<whom> <file> <module> <arguments>`.
 
-When a process comes to that place for the n-th time, a signal is sent: to itself, or to `rank<k>` of several (by itself),
-`main` (by its child, a job or the first rank), the `group` of main, as a terminal does, or `twice` to itself.
+When a process comes to that place for the n-th time, a signal is sent: to itself, or to `rank<k>` of several (by
+itself), `main` (by its child, a job or the first rank), the `group` of main, as a terminal does, or `twice` to itself.
 The places: `data` (read), `minibatch` (the optimiser has stepped), `validation` or `test` (a portion was evaluated),
-`epoch` (one has ended, and its checkpoints are not yet written), `start` (a new one begins), `draw` (a trained model has
-been used). `save` counts, in the saves of checkpoints, every moment before and after something is done to a file. Every
-minibatch of training adds a line to the file, if one is named: its number, and numbers by which its examples are known.
+`epoch` (one has ended, and its checkpoints are not yet written), `start` (a new one begins), `draw` (a trained model
+has been used). `save` counts, in the saves of checkpoints, every moment before and after something is done to a file.
+Every minibatch of training adds a line to the file, if one is named: its number, and numbers by which its examples are
+known.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 from vae_lightning import atomic, whole
 from vae_lightning.callback.stop import Stop
 from vae_lightning.checkpoint import AtomicCheckpointIO
-from vae_lightning.data.loader import Minibatch
 from vae_lightning.data.images import Images
+from vae_lightning.data.loader import Minibatch
 from vae_lightning.lit import LitVAE
 from vae_lightning.model.vae import VAE
 

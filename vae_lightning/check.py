@@ -120,12 +120,16 @@ ROOT: dict[str, Any] = {
     "pictures": bool,
     "debug": bool,
 }
+RESUME: dict[str, Any] = {"override": list[str] | None}
 
 
 def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a composed configuration: key -> what it must be."""
     root = {} if "_target_" in config else ROOT
     found = {key: wrong for key, annotation in root.items() if (wrong := _wrong(config, key, annotation))}
+    for key, annotation in RESUME.items() if root and isinstance(config.get("resume"), DictConfig) else ():
+        if wrong := _wrong(config.resume, key, annotation):
+            found[f"resume.{key}"] = wrong
     if root and "objective" not in found and (said := objective.wrong(plain(config.objective))):
         found["objective"] = said
     needs: list[tuple[str, str, list[Any], str]] = []

@@ -39,6 +39,12 @@ def device_name(trainer: L.Trainer) -> str:
     return f"{trainer.world_size} x {device.type} ({name})"
 
 
+def made_with(trainer: L.Trainer) -> dict[str, Any]:
+    """What the last bits of a result may depend on beside the configuration: versions, device, threads, data."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return {**versions(), "device": device_name(trainer), "data": data.sha256}
+
+
 def versions() -> dict[str, str]:
     """What ran: Python, torch, this package and what it stands on."""
     packages = {name: version(name) for name in ("lightning", "hydra-core")}

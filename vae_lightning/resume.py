@@ -16,6 +16,7 @@ from vae_lightning.whole import damage
 log = logging.getLogger("vae_lightning")
 
 
+ONCE = ("resume.override",)  # is said of one continuation, and not of the next
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
@@ -92,7 +93,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
     old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
-    kept = [o for o in old if (name := key(o)) and name not in given and not name.startswith("hydra")]
+    kept = [o for o in old if (name := key(o)) and name not in {*given, *ONCE} and not name.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
     rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]

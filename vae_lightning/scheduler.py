@@ -46,4 +46,6 @@ def step(optimizer: Optimizer, every_epochs: Count = 10, factor: Fraction = 0.5)
 
 def plateau(optimizer: Optimizer, patience: Count = 5, factor: Fraction = 0.5, min_lr: NonNegative = 0.0) -> Scheduler:
     """The learning rate is multiplied by `factor` after `patience` validations without a lower loss."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])  # as all other schedulers have it
     return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_lr), "validation"

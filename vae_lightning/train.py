@@ -25,7 +25,9 @@ from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
 from vae_lightning.callback.pruning import pruning
+from vae_lightning.callback.resume import Resume
 from vae_lightning.callback.stop import Stop
+from vae_lightning.change import settle
 from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
@@ -56,7 +58,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
     quiet()
     Distribution.set_default_validate_args(config.debug)
-    resumed, step = _resumed(config)
+    resumed, checkpoint = _resumed(config)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
     torch.manual_seed(config.seed)
@@ -68,6 +70,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         minibatches_per_step=config.trainer.minibatches_per_step,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
     )
+    _same_data(checkpoint, data, config)
     facts = {
         "shape": data.shape,
         "n_train": data.n_train,
@@ -86,8 +89,21 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
     best, last = checkpoints(folder, config.trainer.check_val_every_n_epoch)
     trainer = make(
         config.trainer,
-        callbacks=[Together(config, choices), *pictures, progress, *bar, *extras, Stop(folder), best, last],
-        loggers=[make(node, **parts, resumed_step=step) for node in plain(config.get("logger") or {}).values()],
+        callbacks=[
+            Together(config, choices),
+            Resume(config.resume.override or []),
+            *pictures,
+            progress,
+            *bar,
+            *extras,
+            Stop(folder),
+            best,
+            last,
+        ],
+        loggers=[
+            make(node, **parts, resumed_step=checkpoint.get("global_step"))
+            for node in plain(config.get("logger") or {}).values()
+        ],
         **parts,
     )
     return Run(trainer, lit, data, best, progress, resumed)
@@ -181,14 +197,36 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 
-def _resumed(config: DictConfig) -> tuple[Path | None, int | None]:
-    """The checkpoint to go on from, and its step."""
+def _resumed(config: DictConfig) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to go on from, and its content.
+
+    Raises:
+        ConfigError: there is none, nothing is left to do, or something that matters is told otherwise than before.
+    """
     if config.ckpt is None:
-        return None, None
+        return None, {}
     path = find_checkpoint(config.ckpt)
     checkpoint = read_checkpoint(path)
-    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    done = epochs["processed"]
     if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
+    midst = epochs["started"] > done
+    for change in settle(checkpoint["vae_lightning"]["config"], config, midst, path):
+        if change.key not in ("ckpt", "resume.override"):
+            log.info("going on with %s=%s; it was %s", change.key, change.now, change.before)
     log.info("going on after epoch %d, step %d, of %s", done, checkpoint["global_step"], path)
-    return path, checkpoint["global_step"]
+    return path, checkpoint
+
+
+def _same_data(checkpoint: dict[str, Any], data: Images, config: DictConfig) -> None:
+    """
+    Raises:
+        ConfigError: these are not the images that the run has begun with, and nobody has said that they may be others.
+    """
+    known = checkpoint.get("made_with", {}).get("data", data.sha256)
+    if known != data.sha256 and not any(key.partition(".")[0] == "data" for key in config.resume.override or []):
+        raise ConfigError(
+            f"ckpt={config.ckpt}: the images are not those that the run has begun with (their SHA-256 was {known}, "
+            f"and is {data.sha256}). Bring those back, or say resume.override=[data]"
+        )

@@ -1,4 +1,4 @@
-"""A run that is asked to end saves its state and does; and what it needs to go on from there."""
+"""A run that is asked to end saves its state and does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Stop(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "checkpoints" / LAST
-        self.validates_anew = False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         if (number := _agreed(trainer)) and not _epoch_is_over(trainer):
@@ -49,32 +48,6 @@ class Stop(Callback):
             logger.save()
         trainer.save_checkpoint(self.path)
         raise signals.Stopped(number, f"saved after step {trainer.global_step}")
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Lightning counts its own portions of an epoch: those of this run, where the other one has stopped."""
-        loop = checkpoint["loops"]["fit_loop"]
-        epochs = loop["epoch_progress"]["current"]
-        if epochs["processed"] == epochs["started"]:
-            return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        position = loop["state_dict"]["combined_loader"][0]["position"]
-        self.validates_anew = position >= data.minibatches
-        here = data.portions if self.validates_anew else position // data.chunk
-        progress, total = loop["epoch_loop.batch_progress"], epochs["processed"] * data.portions + here
-        counted = here in (0, data.portions)  # Lightning goes round once more, and trains nothing
-        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = total - counted
-        progress["is_last_batch"] = self.validates_anew
-        progress["current"] = dict.fromkeys(progress["current"], here)
-        progress["total"] = dict.fromkeys(progress["total"], total)
-        if self.validates_anew:  # the state in which Lightning goes back to a validation
-            progress = loop["epoch_loop.val_loop.batch_progress"]
-            progress["current"] = dict.fromkeys(progress["current"], 0)
-            progress["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.validates_anew:
-            self.validates_anew = False
-            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()
 
 
 def _agreed(trainer: L.Trainer) -> int | None:

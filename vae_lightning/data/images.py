@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,12 +125,28 @@ class Images(L.LightningDataModule):
         self.portions = math.ceil(self.minibatches / self.chunk)  # that Lightning sees in an epoch
         self.steps_per_epoch = math.ceil(self.minibatches / accumulate_grad_batches)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of all images and labels, as they are served."""
+        found = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            for tensor in split:
+                found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()
+
     def describe(self) -> dict[str, Any]:
         """What was used, for the record."""
         sizes = {"n_train": self.n_train, "n_val": len(self.val[0]), "n_test": len(self.test[0])}
         extra = {"n_labelled": self.labelled, "exact_test_log_prob": self.test_log_prob}
         said = {key: value for key, value in extra.items() if value is not None}
-        return {"name": self.name, "shape": list(self.shape), "binarize": self.binarize, **sizes, **said}
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "binarize": self.binarize,
+            "sha256": self.sha256,
+            **sizes,
+            **said,
+        }
 
     def train_dataloader(self) -> MemoryLoader:
         return self._loader(

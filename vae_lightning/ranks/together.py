@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
+from vae_lightning.change import leaves
 from vae_lightning.check import plain
 from vae_lightning.errors import ConfigError
 
@@ -29,7 +30,7 @@ class Together(Callback):
 
     def __init__(self, config: DictConfig, choices: Mapping[str, Any]) -> None:
         chosen = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
-        self.said = {**dict(_leaves(plain(config))), **chosen}
+        self.said = {**dict(leaves(plain(config))), **chosen}
         self.digest = hashlib.sha256(json.dumps(self.said, sort_keys=True, default=str).encode()).hexdigest()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -51,11 +52,3 @@ def _everyones(value: Any) -> list[Any]:
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node
