@@ -127,6 +127,9 @@ class Small(nn.Module):
     def refuse_non_finite(self, values: dict[str, Tensor]) -> None:
         assert values["loss"].isfinite()
 
+    def refuse_gradient(self, values: dict[str, Tensor]) -> None:
+        assert all(p.grad is None or p.grad.isfinite().all() for p in self.trained)
+
     def begin(self, batch: Minibatch) -> None:
         """Nothing changes with time."""
 
@@ -224,12 +227,26 @@ def test_what_cannot_be_recorded_says_so_and_goes_on(
     assert why in said[0]
 
 
-def test_a_loss_that_is_not_finite_reaches_no_weight(small: Callable[..., Run], recorders: list[StandIn]) -> None:
+def steep(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same loss, with a gradient that has no finite norm where an image is brighter than white."""
+
+    def loss(model: Any, x: Tensor, c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = forward(model, x, c)
+        weight = model.decoder.layers[0].weight.sum()
+        return loss + (weight - weight.detach()) * (x.amax() > 2) * 1e200, terms
+
+    return loss
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_what_is_not_finite_reaches_no_weight(bad: str, small: Callable[..., Run], recorders: list[StandIn]) -> None:
     def spoilt(*more: str, folder: str) -> Run:
         run = small(*SMALL, *QUICK, "data.binarize=none", "likelihood=normal", *more, folder=folder)
         loader = run.data.train_dataloader()
         loader.images = loader.images.double() / 255
-        loader.images[55] = torch.nan
+        loader.images[55] = torch.nan if bad == "loss" else 3.0
+        if bad == "gradient":
+            run.lit.loss.forward = steep(run.lit.loss.forward)
         seldom = torch.arange(56).roll(20)  # the image comes in the midst of the fourth epoch, and in none before
         loader._order = lambda: seldom if loader.epoch == 3 else torch.arange(56) % 55
         run.data.train_dataloader = lambda: loader
@@ -237,7 +254,7 @@ def test_a_loss_that_is_not_finite_reaches_no_weight(small: Callable[..., Run], 
 
     plain, recorded = spoilt(folder="plain"), spoilt(ON, "trainer.log_every_n_steps=100", folder="recorded")
     for run in (plain, recorded):
-        with pytest.raises(NonFiniteError, match="loss is nan"):
+        with pytest.raises(NonFiniteError, match=r"loss is nan|the gradient is not finite"):
             fit(run)
         saved = torch.load(run.progress.folder / "checkpoints" / "last.ckpt", weights_only=True)
         assert saved["epoch"] == 2

@@ -1,8 +1,8 @@
-"""Whether losses and weights are finite numbers, with few questions to the device: each makes the processor wait."""
+"""Whether losses, gradients and weights are finite, with few questions to the device: each makes the processor wait."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from vae_lightning.errors import NonFiniteError
 
 
 class Finite:
-    """Remembers a loss that was no finite number; a fused optimiser given `refused` then makes no step any more.
+    """Remembers a number that was not finite; a fused optimiser given `refused` then makes no step any more.
 
     >>> finite = Finite(torch.device("cpu"), torch.float32)
     >>> for loss in (1.0, float("inf"), 1.0):
@@ -21,13 +21,13 @@ class Finite:
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.sum = torch.zeros((), dtype=dtype, device=device)  # 0, or NaN from a bad loss on
+        self.sum = torch.zeros((), dtype=dtype, device=device)  # 0, or NaN from a bad number on
         self.refused = torch.zeros((), dtype=torch.float32, device=device)  # 0 or 1: what `found_inf` is to torch
 
     @torch.no_grad()
-    def look(self, loss: Tensor) -> None:
+    def look(self, number: Tensor) -> None:
         """Two operations on the device, and no question."""
-        self.sum.add_(loss, alpha=0)
+        self.sum.add_(number, alpha=0)
         torch.ne(self.sum, self.sum, out=self.refused)
 
     def __bool__(self) -> bool:
@@ -49,12 +49,33 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, finite in zip(tensors, sums.isfinite().tolist(), strict=True) if not finite), None)
 
 
-def refused(when: str, values: Mapping[str, float], settings: Mapping[str, float]) -> NonFiniteError:
-    """What is to be raised: the loss and its terms, and with which numbers they came about."""
+def norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Of all their gradients, (): finite if every number of them is, and their squares do not overflow.
+
+    >>> weight = torch.zeros(2, requires_grad=True)
+    >>> weight.grad = torch.tensor([3.0, float("nan")])
+    >>> norm([weight])
+    tensor(nan)
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.stack(torch._foreach_norm(gradients)).sum() if gradients else torch.zeros(())
+
+
+def refused(
+    when: str, values: Mapping[str, float], settings: Mapping[str, float], gradient: bool = False
+) -> NonFiniteError:
+    """What is to be raised: the loss and its terms, and with which numbers they came about.
+
+    Args:
+        when: in the run.
+        values: the loss and its terms.
+        settings: by their keys.
+        gradient: it is that, and not the loss.
+    """
     terms = ", ".join(f"{name}={value:g}" for name, value in values.items() if name != "loss")
     said = ", ".join(f"{path}={value:g}" for path, value in settings.items())
     return NonFiniteError(
-        f"{when}: the loss is {values['loss']} ({terms}) with {said}. "
+        f"{when}: {'the gradient is not finite, and ' * gradient}the loss is {values['loss']} ({terms}) with {said}. "
         "The weights were not updated, and no checkpoint has seen it. A lower optimizer.lr, "
         "trainer.gradient_clip_val=1 or posterior.scale=softplus may help; debug=true finds the operation"
     )

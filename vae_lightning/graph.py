@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import first_line
-from vae_lightning.finite import Finite
+from vae_lightning.finite import Finite, norm
 from vae_lightning.meter import Point
 from vae_lightning.numbers import Now, Numbers
 from vae_lightning.step import Step
@@ -157,7 +157,9 @@ class GraphStep(Step):
             values = self.step.gradient(lit, batch)
             self.finite.look(values["loss"].detach())
             if batch.steps:
+                self.finite.look(norm(lit.trained))
                 self.step.update(lit, optimizer)
+            values["loss"] = values["loss"] + self.finite.sum  # whoever reads it hears of the gradient too
         return {name: value.detach() for name, value in values.items()}
 
     def _give_up(self, why: str) -> None:

@@ -17,7 +17,7 @@ from vae_lightning.anneal import Anneal
 from vae_lightning.context import one_hot
 from vae_lightning.data.loader import Minibatch
 from vae_lightning.errors import NonFiniteError
-from vae_lightning.finite import refused
+from vae_lightning.finite import norm, refused
 from vae_lightning.gather import over
 from vae_lightning.meter import Meter, Point
 from vae_lightning.model.vae import VAE
@@ -132,6 +132,15 @@ class LitVAE(L.LightningModule):
         if not math.isfinite(values["loss"].item()):
             found = {name: value.item() for name, value in values.items()}
             raise refused(f"step {self.global_step + 1}", found, self._point().settings)
+
+    def refuse_gradient(self, values: dict[str, Tensor]) -> None:
+        """
+        Raises:
+            NonFiniteError: the gradient is not finite, and nobody scales it so that this is to be expected.
+        """
+        if not self.scaled and not math.isfinite(norm(self.trained).item()):
+            found = {name: value.item() for name, value in values.items()}
+            raise refused(f"step {self.global_step + 1}", found, self._point().settings, gradient=True)
 
     def check(self) -> None:
         """
@@ -249,6 +258,7 @@ class LitVAE(L.LightningModule):
         apart = {id(p) for group in groups for p in group["params"]}
         rest = [p for p in self.trained if id(p) not in apart]
         optimizer = self.make_optimizer(parameters=[{"params": rest}, *groups])
+        self.scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if self.device.type == "cpu":
             spare_questions(optimizer)
         scheduler, self.schedule_interval = self.make_scheduler(optimizer=optimizer)

@@ -41,6 +41,7 @@ class Step:
         values = self.gradient(lit, batch)
         lit.refuse_non_finite(values)
         if batch.steps:
+            lit.refuse_gradient(values)
             self.update(lit, optimizer)
         return values
 
