@@ -25,8 +25,8 @@ from vae_lightning.resume import BEST, LAST, find_checkpoint, run_folder
 from vae_lightning.schema import Count, NonNegativeInt, allows
 from vae_lightning.whole import Hashed, beside, damage, expect
 
-FORMAT = 1
-FORMATS = (1,)  # that can be read
+FORMAT = 2  # Lightning's checkpoint callbacks no longer name files; `made_with`
+FORMATS = (1, 2)  # that can be read: a small checkpoint of each is in the tests
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
 FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
     ("n_train", "n_classes", "n_labelled", "n_context"), NonNegativeInt
