@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from vae_lightning import command_line
 from vae_lightning.check import plain
-from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.errors import ConfigError, UserError, of_disk
 from vae_lightning.help import text
 from vae_lightning.importing import uncollected
 from vae_lightning.override import quoted
-from vae_lightning.paths import CONF
+from vae_lightning.paths import CONF, expanded
+from vae_lightning.ranks.place import rank
 
 log = logging.getLogger("vae_lightning")
 
@@ -38,8 +42,8 @@ def start(name: str, folders: str) -> NoReturn:
             raise ConfigError(
                 f"-m: vae_lightning.{name} trains nothing and has no sweeps; name several folders instead"
             )
-        bare = [a for a in arguments if not a.startswith("-") and ("=" not in a or Path(a).exists())]
-        if lost := [a for a in bare if not Path(a).expanduser().exists()]:
+        bare = [a for a in arguments if not a.startswith("-") and ("=" not in a or os.path.exists(a))]
+        if lost := [a for a in bare if not os.path.exists(expanded(a))]:
             raise ConfigError(f"{', '.join(lost)}: there is no such file or folder")
         rest = [a for a in arguments if a not in bare]
         named = ",".join(map(quoted, bare))
@@ -73,25 +77,64 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         if flags.help and not custom:
             print(text(overrides, searchpath, name, flags.resolve))
             sys.exit(0)
-        wrong = [] if custom or flags.help else command_line.check(overrides, searchpath, flags.multirun, name)
+        wrong = _wrong_flags(flags)
+        if not (wrong or custom or flags.help):
+            wrong = command_line.check(overrides, searchpath, flags.multirun, name)
     except ConfigError as error:
         wrong = [str(error)]
     if wrong:
-        count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
-        print(f"{program}: {count}, nothing was run", *wrong, sep="\n  ", file=sys.stderr)
-        sys.exit(ConfigError.exit_code)
+        _refuse(program, wrong)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as they are, in place of a traceback that Hydra prints
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, job))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, program, job))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except HydraException as error:
+        _refuse(program, [str(error)])
+    except OSError as error:  # of Hydra, before or after the job: it makes folders and writes into them
+        print(f"{program}: {of_disk(error)}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     sys.exit(0)
 
 
-def _told(job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+def _wrong_flags(flags: Namespace) -> list[str]:
+    """What is named on the command line and is not there."""
+    lines = []
+    if flags.config_dir and not os.path.isdir(flags.config_dir):
+        lines.append(f"--config-dir={flags.config_dir}: there is no such folder")
+    saved = flags.experimental_rerun
+    if saved and not (saved.endswith(".pickle") and os.path.isfile(saved)):
+        lines.append(
+            f"--experimental-rerun={saved}: there is no such .pickle file; ckpt=<run folder> goes on with a run"
+        )
+    return lines
+
+
+def _refuse(program: str, wrong: Sequence[str]) -> NoReturn:
+    """Say all that is wrong, and leave."""
+    count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
+    lines = [f"{program}: {count}, nothing was run", *map(_visible, wrong)]
+    if not rank():  # the first of several processes says it
+        print(*lines, sep="\n  ", file=sys.stderr)
+    sys.exit(ConfigError.exit_code)
+
+
+def _visible(text: str) -> str:
+    """Without what would move the cursor or colour the terminal.
+
+    >>> _visible("loss.beta=\x1b[2J")
+    'loss.beta=\\\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _told(program: str, job: Callable[[DictConfig], Any], config: DictConfig) -> Any:
     """What is wrong in words and without a traceback; it ends the program, as a job of a sweep never does."""
     try:
         return job(config)
+    except ConfigError as error:
+        _refuse(program, [str(error)])
     except UserError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)

@@ -12,17 +12,19 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning.check import problems
 from vae_lightning.compose import compose, plugins
-from vae_lightning.errors import first_line
+from vae_lightning.errors import ConfigError, first_line
+from vae_lightning.override import parsed
 from vae_lightning.paths import CONF
 
 PLUGINS = "hydra_plugins.vae_lightning_plugins."
 BROUGHT = ("joblib", "submitit_local", "submitit_slurm")  # by packages of others
 REMOVABLE = ("callback", "logger", "experiment")
+SEVERAL = (*REMOVABLE, "metric")  # groups of which several options may be chosen
 INTERVAL = "there are endless values between; name some, as in key=1,2,4, or search: hydra/sweeper=optuna"
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
@@ -36,15 +38,15 @@ def check(
     ['loss.bta=4: no such key; did you mean loss.beta?']
     """
     lines: dict[str, None] = {}  # an ordered set
-    parsed = []
+    read = []
     for text in overrides:
         try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except HydraException as error:
-            lines[f"{text}: not of the form key=value ({first_line(error)})"] = None
+            read.append(parsed(text))
+        except ConfigError as error:
+            lines[str(error)] = None
     groups = options([CONF, *map(Path, searchpath)])
     chosen, values = [], []
-    for override in parsed:
+    for override in read:
         if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
             wrong = _no_such_plugin(override)
             lines.update(dict.fromkeys(wrong))
@@ -72,6 +74,7 @@ def check(
             lines[first_line(error)] = None
             continue
         lines.update(dict.fromkeys(_wrong_plugins(config.hydra, choices)))
+        lines.update(dict.fromkeys(_wrong_hydra(config.hydra, multirun)))
         with open_dict(config):
             del config["hydra"]
         if choices["hydra/sweeper"] != "optuna":
@@ -95,8 +98,14 @@ def _wrong_options(override: Override, options: list[str]) -> list[str]:
     if override.is_delete():
         return []
     for option in _values(override):
-        for name in option if isinstance(option, list) else [option]:
-            if name is not None and str(name) not in options:
+        several = isinstance(option, list)
+        if option is None or (several and group not in SEVERAL):
+            what = "one option, not a list" if several else "no such option"
+            hint = f"; leave {group} out" if group in REMOVABLE else ""
+            wrong.append(f"{override.input_line}: {what}{hint}; {group} is one of {', '.join(options)}")
+            continue
+        for name in option if several else [option]:
+            if str(name) not in options:
                 hint = _did_you_mean(str(name), options) or _other_key(override, name)
                 wrong.append(f"{group}={name}: no such option{hint}; {group} is one of {', '.join(options)}")
     return wrong
@@ -126,6 +135,9 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
     for trial in trials:
         job = config.copy()
         for override, value in zip(overrides, trial, strict=True):
+            if isinstance(_node(job, override.key_or_group), DictConfig) and not isinstance(value, dict | None):
+                lines[f"{override.input_line}: stands for several keys; set one of them, or choose an option"] = None
+                continue
             try:
                 if override.is_delete():
                     OmegaConf.set_struct(job, False)
@@ -135,6 +147,9 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
                     OmegaConf.update(job, override.key_or_group, value, force_add=True)
             except (OmegaConfBaseException, KeyError) as error:
                 lines[f"{override.input_line}: {first_line(error)}"] = None
+            except RecursionError:
+                lines[f"{override.input_line}: too many brackets in each other"] = None
+                job = config.copy()
         lines.update({f"{key}: {wrong}": None for key, wrong in problems(job, choices).items()})
     return list(lines)
 
@@ -144,6 +159,24 @@ def _wrong_plugins(hydra: DictConfig, choices: dict[str, Any]) -> list[str]:
     ours = [part for part in ("launcher", "sweeper") if str(hydra[part]._target_).startswith(PLUGINS)]
     found = {part: problems(hydra[part], choices) for part in ours}
     return [f"hydra.{part}.{key}: {wrong}" for part in ours for key, wrong in found[part].items()]
+
+
+def _wrong_hydra(hydra: DictConfig, multirun: bool) -> list[str]:
+    """What Hydra itself would trip over."""
+    key, lines = "sweep" if multirun else "run", []
+    try:
+        str(hydra[key].dir)
+    except OmegaConfBaseException as error:
+        lines.append(f"hydra.{key}.dir: {first_line(error)}")
+    if not isinstance(hydra.verbose, bool | str | ListConfig):
+        lines.append(
+            f"hydra.verbose: must be true or false, or the name of a logger, or a list of them, not {hydra.verbose}"
+        )
+    return lines
+
+
+def _node(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key, throw_on_missing=False) if _has(config, key) else None
 
 
 def _spellings(override: Override) -> list[str]:
