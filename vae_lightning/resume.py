@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from vae_lightning.errors import ConfigError
+from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.override import key, quoted
+from vae_lightning.paths import expanded
 
 
 def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
@@ -18,13 +22,13 @@ def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
     Raises:
         ConfigError: there is none; the message says where one was looked for.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
+    path = expanded(path)
+    if os.path.isfile(path):  # of a name that is too long, Path.is_file says so in an error
         return path
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"{path}: there is no such file or folder")
     for candidate in (path / "checkpoints" / name, path / name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     raise ConfigError(f"{path}: no checkpoint in it; {path / 'checkpoints' / name} was expected")
 
@@ -42,8 +46,8 @@ def run_folders(paths: str | Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str) else paths:
-        root = Path(path).expanduser()
-        if root.is_file() or (root / "checkpoints").is_dir():
+        root = expanded(path)
+        if os.path.isfile(root) or os.path.isdir(root / "checkpoints"):
             found.append(root)
             continue
         jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=by_number)
@@ -67,15 +71,21 @@ def expand(arguments: Sequence[str]) -> list[str]:
     keys = [key(a) for a in arguments]
     given = dict(zip(keys, arguments, strict=True))
     value = given.get("ckpt", "ckpt=null").partition("=")[2].strip("'\"")
-    if value in ("", "null"):
+    if value == "null":
         return list(arguments)
+    if not value:
+        raise ConfigError("ckpt=: say which run folder is to go on, or leave ckpt out")
     try:
         checkpoint = find_checkpoint(value).absolute()
     except ConfigError as error:
         raise ConfigError(f"ckpt={error}") from error
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
-    old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
+    try:
+        old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        why = f"{saved} is damaged ({first_line(error)})"
+        raise ConfigError(f"ckpt={value}: {why}; delete it, and say all options of the run again") from error
     kept = [o for o in old if (name := key(o)) and name not in given and not name.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
     rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
