@@ -16,6 +16,8 @@ from vae_lightning.check import nodes, plain
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")  # how torch says it
+
 
 def make(node: Mapping[str, Any], **facts: Any) -> Any:
     """Call the `_target_` of `node` with what the node says and whichever of `facts` its signature names.
@@ -35,6 +37,12 @@ def make(node: Mapping[str, Any], **facts: Any) -> Any:
         return target(**given, **{k: v for k, v in facts.items() if k in wanted and k not in given})
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        sizes = ", ".join(f"{k}={v}" for k, v in given.items() if isinstance(v, int | list) and not isinstance(v, bool))
+        what = f"{target.__module__}.{target.__qualname__}"
+        raise ConfigError(f"{what} with {sizes}: that takes more memory than there is") from error
 
 
 def build_model(config: DictConfig, **facts: Any) -> VAE:

@@ -141,9 +141,8 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         traits |= {f"{group}:{trait}": value for trait, value in target.traits.items()}
         for key in map(str, node):
             part = node._get_node(key)
-            if key in ("_target_", "hydra") or (
-                isinstance(part, DictConfig) and (part._is_none() or "_target_" in part)
-            ):
+            own = isinstance(part, DictConfig) and (part._is_none() or "_target_" in part)
+            if own or key in ("_target_", "hydra"):
                 continue  # a node of its own
             name = f"{path}.{key}" if path else key
             if key not in target.parameters:

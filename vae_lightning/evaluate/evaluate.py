@@ -18,7 +18,7 @@ from vae_lightning.build import make
 from vae_lightning.errors import ConfigError
 from vae_lightning.metric.value import Metric, NotApplicable
 from vae_lightning.resume import run_folders
-from vae_lightning.schema import Count, NonNegativeInt
+from vae_lightning.schema import Count, Seed
 from vae_lightning.trained import Trained
 
 Findings = dict[str, Any]
@@ -29,7 +29,7 @@ def evaluate(
     metric: dict[str, Any] | None = None,
     samples: Count = 5000,
     images: Count | None = 1000,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     root: str | None = None,
     device: str = "auto",
 ) -> list[Findings]:

@@ -20,7 +20,7 @@ from vae_lightning.generate.asked import Asked, Made, values
 from vae_lightning.paths import expanded
 from vae_lightning.picture.grid import save_gif, save_png, tile
 from vae_lightning.resume import run_folders
-from vae_lightning.schema import Count, NonNegativeInt, Positive
+from vae_lightning.schema import Count, NonNegativeInt, Positive, Seed
 from vae_lightning.trained import Trained
 
 SHOWN = 400  # images in a PNG; the .npz has all
@@ -44,7 +44,7 @@ def generate(
     plus: NonNegativeInt | None = None,
     minus: NonNegativeInt | None = None,
     out: str | None = None,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     root: str | None = None,
     device: str = "auto",
 ) -> list[Path]:
