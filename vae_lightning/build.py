@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -40,9 +40,17 @@ def make(node: Mapping[str, Any], **facts: Any) -> Any:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
             raise
-        sizes = ", ".join(f"{k}={v}" for k, v in given.items() if isinstance(v, int | list) and not isinstance(v, bool))
         what = f"{target.__module__}.{target.__qualname__}"
-        raise ConfigError(f"{what} with {sizes}: that takes more memory than there is") from error
+        raise ConfigError(f"{what} with {', '.join(_sizes(settings))}: more memory than there is") from error
+
+
+def _sizes(settings: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Every whole number in `settings`, and every list, with the key that leads to it."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _sizes(value, f"{path}{key}.")
+        elif isinstance(value, int | list) and not isinstance(value, bool):
+            yield f"{path}{key}={value}"
 
 
 def build_model(config: DictConfig, **facts: Any) -> VAE:

@@ -25,6 +25,8 @@ from vae_lightning.override import quoted
 from vae_lightning.paths import CONF, expanded
 from vae_lightning.ranks.place import rank
 
+LONGEST = 2000  # characters of an error, which repeats what the command line says
+
 log = logging.getLogger("vae_lightning")
 
 
@@ -121,12 +123,13 @@ def _refuse(program: str, wrong: Sequence[str]) -> NoReturn:
 
 
 def _visible(text: str) -> str:
-    """Without what would move the cursor or colour the terminal.
+    """Without what would move the cursor or colour the terminal, and not too long.
 
     >>> _visible("loss.beta=\x1b[2J")
     'loss.beta=\\\\x1b[2J'
     """
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    whole = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]} …"
 
 
 def _told(program: str, job: Callable[[DictConfig], Any], config: DictConfig) -> Any:

@@ -82,7 +82,7 @@ def check(
         known = [o for o in values if _has(config, o.key_or_group)]
         lines.update({_unknown(o, config, groups): None for o in values if o not in known})
         lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
-    return list(lines)
+    return [line.replace("\n", "\\n") for line in lines]
 
 
 def options(folders: Iterable[Path]) -> dict[str, list[str]]:
