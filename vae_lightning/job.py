@@ -109,5 +109,8 @@ def _clear(folder: Path, *names: str | None) -> None:
     """A folder in which nothing was trained is not left behind; what is not ours in it is."""
     for name in filter(None, (*names, status.NAME)):
         shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    folder, here = folder.absolute(), Path(HydraConfig.get().runtime.cwd)
+    for place in (folder, *folder.parents):  # outputs/<date> and outputs too
+        if (place != folder and here not in place.parents) or place == here or any(place.iterdir()):
+            break
+        place.rmdir()
