@@ -116,16 +116,16 @@ def _wrong_flags(flags: Namespace) -> list[str]:
 def _refuse(program: str, wrong: Sequence[str]) -> NoReturn:
     """Say all that is wrong, and leave."""
     count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
-    lines = [f"{program}: {count}, nothing was run", *map(_visible, wrong)]
+    lines = [f"{program}: {count}, nothing was run", *map(visible, wrong)]
     if not rank():  # the first of several processes says it
         print(*lines, sep="\n  ", file=sys.stderr)
     sys.exit(ConfigError.exit_code)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Without what would move the cursor or colour the terminal, and not too long.
 
-    >>> _visible("loss.beta=\x1b[2J")
+    >>> visible("loss.beta=\x1b[2J")
     'loss.beta=\\\\x1b[2J'
     """
     whole = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
