@@ -114,6 +114,6 @@ def read_image(path: Path, size: int, channels: int) -> np.ndarray:
         raise UserError(
             f"{path}: has more than {limit:,} pixels, where PIL suspects an attack; make it smaller or take it out"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # of a damaged file PIL raises many things
         raise UserError(f"{path}: cannot be read ({error}); take it out") from error
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1).copy()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_lightning.data.npy import declared
 from vae_lightning.errors import UserError
 
 
@@ -44,17 +46,15 @@ def table(path: Path) -> Tensor:
 
 def _npy(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("is not a .npy file; numpy.save writes one")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" not in str(error):
-            raise
-        raise ValueError("holds Python objects (a pickle), which could run code; save an array of numbers") from error
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"holds {values.dtype}, not numbers")
-    return values
+        shape, dtype = declared(file)
+        there = path.stat().st_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError("holds Python objects (a pickle), which could run code; save an array of numbers")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"holds {dtype}, not numbers")
+    if (size := math.prod(shape) * dtype.itemsize) > there:
+        raise ValueError(f"is cut off: {there} bytes of numbers, and {shape} of {dtype} take {size}")
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _csv(path: Path) -> np.ndarray:
