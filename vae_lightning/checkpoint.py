@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it is damaged, or not one of this framework's.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        with zipfile.ZipFile(path) as archive:  # torch.load compares no checksums
+            damaged = archive.testzip()
+        checkpoint = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # of damaged bytes torch and Python raise many things
         raise UserError(f"{path}: damaged, or not a checkpoint") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("vae_lightning", {}).get("format") != FORMAT:
+    if damaged:
+        raise UserError(f"{path}: damaged, or not a checkpoint")
+    record = checkpoint.get("vae_lightning") if isinstance(checkpoint, dict) else None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of vae_lightning, or of another version")
     return checkpoint
 
