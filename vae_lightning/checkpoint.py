@@ -63,10 +63,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, or not a checkpoint") from error
     if damaged:
         raise UserError(f"{path}: damaged, or not a checkpoint")
-    record = checkpoint.get("vae_lightning") if isinstance(checkpoint, dict) else None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get("vae_lightning")):
         raise UserError(f"{path}: not a checkpoint of vae_lightning, or of another version")
     return checkpoint
+
+
+def _is_ours(record: Any) -> bool:
+    return isinstance(record, dict) and record.get("format") == FORMAT
 
 
 def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

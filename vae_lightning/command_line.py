@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +28,7 @@ BROUGHT = ("joblib", "submitit_local", "submitit_slurm")  # by packages of other
 REMOVABLE = ("callback", "logger", "experiment")
 SEVERAL = (*REMOVABLE, "metric")  # groups of which several options may be chosen
 INTERVAL = "there are endless values between; name some, as in key=1,2,4, or search: hydra/sweeper=optuna"
+MAX_JOBS = 100_000
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
 
@@ -47,7 +50,10 @@ def check(
     groups = options([CONF, *map(Path, searchpath)])
     chosen, values = [], []
     for override in read:
-        if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
+        override.config_loader = _Options(groups)  # type: ignore[assignment]
+        if wrong := _wrong_sweep(override):
+            lines.update(dict.fromkeys(wrong))
+        elif override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
             wrong = _no_such_plugin(override)
             lines.update(dict.fromkeys(wrong))
             chosen += [] if wrong else [override]
@@ -79,10 +85,44 @@ def check(
             del config["hydra"]
         if choices["hydra/sweeper"] != "optuna":
             lines.update({f"{o.input_line}: {INTERVAL}": None for o in values if o.is_interval_sweep()})
+            lines.update(dict.fromkeys(_too_many([o for o in read if not _wrong_sweep(o)]) if multirun else ()))
         known = [o for o in values if _has(config, o.key_or_group)]
         lines.update({_unknown(o, config, groups): None for o in values if o not in known})
         lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
     return [line.replace("\n", "\\n") for line in lines]
+
+
+class _Options:
+    """What `model=glob(*)` looks for."""
+
+    def __init__(self, groups: dict[str, list[str]]) -> None:
+        self.groups = groups
+
+    def get_group_options(self, group: str, results_filter: Any = None) -> list[str]:
+        return self.groups.get(group, [])
+
+
+def _wrong_sweep(override: Override) -> list[str]:
+    """A sweep that has no values, or has others in it."""
+    if not override.is_discrete_sweep():
+        return []
+    try:
+        first = list(itertools.islice(_spelled(override), MAX_COMBINATIONS))
+    except (HydraException, ValueError) as error:  # of a step of 0
+        return [f"{override.input_line}: {first_line(error)}"]
+    if not first or any(isinstance(value, Sweep) for value in first):
+        return [f"{override.input_line}: {'a sweep in a sweep' if first else 'stands for no value at all'}"]
+    return []
+
+
+def _too_many(overrides: Sequence[Override]) -> list[str]:
+    """A sweep of more jobs than a list of them has room for."""
+    swept = [o for o in overrides if o.is_discrete_sweep()]
+    counts = [sum(1 for _ in itertools.islice(_spelled(o), MAX_JOBS + 1)) for o in swept]
+    if math.prod(counts) <= MAX_JOBS:
+        return []
+    worst = swept[counts.index(max(counts))].input_line
+    return [f"{worst}: more than {MAX_JOBS} jobs in all; name fewer values, or search: hydra/sweeper=optuna"]
 
 
 def options(folders: Iterable[Path]) -> dict[str, list[str]]:
@@ -121,8 +161,13 @@ def _no_such_plugin(override: Override) -> list[str]:
 
 def _other_key(override: Override, value: Any) -> str:
     """`beta=4`: the group `beta` chooses a schedule, the number is `loss.beta`."""
-    keys = [k for k in _leaves(compose()[0]) if k.rpartition(".")[2] == override.key_or_group]
+    keys = [k for k in _all_leaves() if k.rpartition(".")[2] == override.key_or_group]
     return f"; did you mean {keys[0]}={value}?" if keys else ""
+
+
+@cache
+def _all_leaves() -> list[str]:
+    return _leaves(compose()[0])
 
 
 def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[Override]) -> list[str]:
@@ -192,8 +237,14 @@ def _values(override: Override) -> Iterable[Any]:
     if isinstance(sweep, IntervalSweep):
         return [sweep.start, sweep.end]
     if isinstance(sweep, RangeSweep):
-        return list(sweep.range())
+        return list(itertools.islice(sweep.range(), MAX_COMBINATIONS))
     return [OverridesParser.create().parse_override(f"x={text}").value() for text in override.sweep_string_iterator()]
+
+
+def _spelled(override: Override) -> Iterator[Any]:
+    """The values of a sweep; a range in its own order, which takes no memory however long it is."""
+    sweep = override.value()
+    return iter(sweep.range()) if isinstance(sweep, RangeSweep) else override.sweep_iterator()
 
 
 def _has(config: DictConfig, key: str) -> bool:

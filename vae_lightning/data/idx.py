@@ -19,7 +19,7 @@ from vae_lightning.data.images import Raw
 from vae_lightning.errors import UserError
 
 TRAITS = {"values": "pixels"}
-MOST = 1 << 30  # bytes of an array: ten times those of the largest of these data sets
+MOST = 1 << 28  # bytes of an array: the largest of these data sets have 47 million
 
 
 class Idx:
