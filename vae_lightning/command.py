@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from vae_lightning import command_line
 from vae_lightning.check import plain
-from vae_lightning.errors import ConfigError, UserError, of_disk
+from vae_lightning.errors import NO_ROOM, ConfigError, UserError, of_disk
 from vae_lightning.help import text
 from vae_lightning.importing import uncollected
 from vae_lightning.override import quoted
@@ -94,8 +95,10 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         sys.exit(130)
     except HydraException as error:
         _refuse(program, [str(error)])
-    except OSError as error:  # of Hydra, before or after the job: it makes folders and writes into them
-        print(f"{program}: {of_disk(error)}", file=sys.stderr)
+    except Exception as error:  # of Hydra, before or after the job: it makes folders and writes into them
+        if (cause := error if isinstance(error, OSError) else of_disk(error)) is None:
+            raise
+        print(f"{program}: {_disk(cause)}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     sys.exit(0)
 
@@ -141,3 +144,20 @@ def _told(program: str, job: Callable[[DictConfig], Any], config: DictConfig) ->
     except UserError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (cause := of_disk(error)) is None:
+            raise
+        print(f"{program}: {_disk(cause)}", file=sys.stderr)  # the log may be on the same disk
+        sys.exit(UserError.exit_code)
+
+
+def _disk(error: OSError) -> str:
+    """What the disk said, of which file, and what to do."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    folder = Path(hydra.runtime.output_dir) if hydra and hydra.output_subdir is not None else None
+    name = error.filename if error.filename is not None else folder
+    what = f"{name}: {error.strerror or error}" if name is not None else error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        begun = folder is not None and (folder / "checkpoints" / "last.ckpt").is_file()
+        return f"{what}; free some room, then " + (f"go on with ckpt={folder}" if begun else "start again")
+    return what if folder is None else f"{what}; name a folder that can be written with hydra.run.dir=<folder>"

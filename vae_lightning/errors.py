@@ -3,6 +3,7 @@
 import errno
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_DISK = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def first_line(error: Exception) -> str:
@@ -10,16 +11,21 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def of_disk(error: OSError) -> str:
-    """What the system says of a file that it cannot read or write, and what to do.
+def of_disk(error: BaseException | None) -> OSError | None:
+    """What the disk said, if that is what is behind `error`: it is full, or cannot be written or read.
 
-    >>> of_disk(OSError(errno.ENOSPC, "No space left on device", "run/status.json"))
-    'run/status.json: No space left on device; free some room, then go on with ckpt=<run folder>'
+    >>> try:
+    ...     raise OSError(errno.ENOSPC, "No space left on device", "run/last.ckpt")
+    ... except OSError:
+    ...     try:
+    ...         raise RuntimeError("unexpected pos 10048 vs 9942")
+    ...     except RuntimeError as error:
+    ...         print(of_disk(error))
+    [Errno 28] No space left on device: 'run/last.ckpt'
     """
-    what = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror or str(error)
-    if error.errno in NO_ROOM:
-        return f"{what}; free some room, then go on with ckpt=<run folder>"
-    return f"{what}; name a folder that can be written with hydra.run.dir=<folder>"
+    while error is not None and not (isinstance(error, OSError) and error.errno in NO_DISK):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class UserError(Exception):
