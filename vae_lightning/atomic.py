@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vae_lightning.errors import of_disk
+
 
 @contextmanager
 def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
@@ -26,6 +28,10 @@ def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
         with temporary.open(mode, **how) as file:
             yield file
         os.replace(temporary, path)
+    except Exception as error:
+        if (cause := of_disk(error)) is not None and cause.filename in (None, str(temporary)):
+            cause.filename = str(path)  # of a file that is open the system does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lightning import objective, status
 from vae_lightning.check import plain, problems
-from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.errors import ConfigError, UserError, of_disk
 from vae_lightning.importing import uncollected
 from vae_lightning.ranks import place as ranks
 from vae_lightning.ranks.start import processes, together
@@ -58,7 +58,8 @@ def run(config: DictConfig) -> Any:
         result = _read(folder, config.objective)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         end = _end(error)
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        known_cause = error if isinstance(error, UserError) else of_disk(error)
+        reason = str(known_cause) if known_cause is not None else f"{type(error).__name__}: {error}"
         status.update(folder, state=end, reason=reason, seconds=round(time.time() - started, 3))
         if end == status.PRUNED or (in_sweep and end == status.FAILED):
             level = logging.INFO if end == status.PRUNED else logging.ERROR
