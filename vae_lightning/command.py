@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -87,6 +88,7 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         wrong = [str(error)]
     if wrong:
         _refuse(program, wrong)
+    threading.excepthook = partial(_thread, program)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as they are, in place of a traceback that Hydra prints
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, program, job))()
@@ -98,7 +100,7 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
     except Exception as error:  # of Hydra, before or after the job: it makes folders and writes into them
         if (cause := error if isinstance(error, OSError) else of_disk(error)) is None:
             raise
-        print(f"{program}: {_disk(cause)}", file=sys.stderr)
+        print(f"{program}: {_disk(cause, program)}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     sys.exit(0)
 
@@ -147,17 +149,26 @@ def _told(program: str, job: Callable[[DictConfig], Any], config: DictConfig) ->
     except Exception as error:
         if (cause := of_disk(error)) is None:
             raise
-        print(f"{program}: {_disk(cause)}", file=sys.stderr)  # the log may be on the same disk
+        print(f"{program}: {_disk(cause, program)}", file=sys.stderr)  # the log may be on the same disk
         sys.exit(UserError.exit_code)
 
 
-def _disk(error: OSError) -> str:
+def _disk(error: OSError, program: str) -> str:
     """What the disk said, of which file, and what to do."""
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    folder = Path(hydra.runtime.output_dir) if hydra and hydra.output_subdir is not None else None
-    name = error.filename if error.filename is not None else folder
-    what = f"{name}: {error.strerror or error}" if name is not None else error.strerror or str(error)
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None  # while a job runs
+    folder = Path(hydra.runtime.output_dir) if hydra is not None else None
+    name = error.filename if error.filename is not None else folder or "the run folder"
+    what = f"{name}: {error.strerror or error}"
     if error.errno in NO_ROOM:
         begun = folder is not None and (folder / "checkpoints" / "last.ckpt").is_file()
         return f"{what}; free some room, then " + (f"go on with ckpt={folder}" if begun else "start again")
-    return what if folder is None else f"{what}; name a folder that can be written with hydra.run.dir=<folder>"
+    key = "hydra.run.dir=<folder>, or with -m hydra.sweep.dir" if program == "vae_lightning" else "out"
+    return f"{what}; name a folder that can be written: {key}=<folder>"
+
+
+def _thread(program: str, args: threading.ExceptHookArgs) -> None:
+    """As `_told`, of a thread that writes, as TensorBoard has one."""
+    if (cause := of_disk(args.exc_value)) is None:
+        threading.__excepthook__(args)
+    else:
+        print(f"{program}: {_disk(cause, program)}", file=sys.stderr)
