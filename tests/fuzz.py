@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import random
+import re
 import resource
 import struct
 import sys
@@ -22,6 +23,7 @@ import time
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ from vae_lightning.data.table import table
 from vae_lightning.errors import UserError
 
 MEMORY = 1 << 30  # bytes that reading a small file may take beside what is taken already
+LITTLE = MEMORY // 4  # likewise, of a bomb
 HANG = 60  # seconds
 FINDINGS = 5  # that are told
 SMALL = (3, 2, 2, 2, 2)  # values of the factors of dSprites
@@ -187,6 +190,33 @@ def in_zip(draw: random.Random, content: bytes, how: Change) -> bytes:
     return file.getvalue()
 
 
+def bombs(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
+    """Small files that declare, or unpack to, more than there is."""
+    yield "idx", gzip.compress(bytes([0, 0, 8, 3]) + 3 * (2**31).to_bytes(4))
+    yield "idx", gzip.compress(bytes([0, 0, 8, 3]) + 3 * (2**32 - 1).to_bytes(4) + bytes(100))
+    yield "idx", gzip.compress(bytes([0, 0, 8, 3]) + (2).to_bytes(4) * 3 + bytes(LITTLE + LITTLE // 8), 1)
+    for shape in ("(1000000000000,)", "(3000000000, 3)", f"({10**400}, 2)"):
+        head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(501) + "\n"
+        content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + bytes(100)
+        yield "npy", content
+        yield "dsprites", in_zip(random.Random(0), dsprites_file(), lambda _, old, content=content: content)
+    for size in (2**31 - 1, 60_000, 13_000):
+        head = b"IHDR" + struct.pack(">II5B", size, size, 8, 6, 0, 0, 0)
+        lines = b"IDAT" + zlib.compress(bytes(10**7))
+        chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (head, lines, b"IEND"))
+        yield "image", b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    member.size = 2**35
+    yield "cifar10", gzip.compress(member.tobuf() + bytes(100))
+    yield "cifar10", gzip.compress(member.tobuf() + bytes(LITTLE + LITTLE // 8), 1)
+
+    def huge(_: random.Random, old: bytes) -> bytes:
+        size = rb"(FloatStorage.{1,60}cpuq.)(K.|M..|J....)(tq)"
+        return re.sub(size, lambda found: found[1] + b"J\xff\xff\xff\x7f" + found[3], old, flags=re.DOTALL)
+
+    yield "checkpoint", in_zip(random.Random(1), checkpoint.read_bytes(), huge)
+
+
 # ---- readers --------------------------------------------------------------------------------------------------------
 def targets(checkpoint: Path | None) -> dict[str, Target]:
     cifar10.IMAGES_PER_FILE, dsprites.VALUES = 2, SMALL
@@ -261,7 +291,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b or a is b)
 
 
-def tried(target: Target, content: bytes, folder: Path) -> str | None:
+def tried(target: Target, content: bytes, folder: Path, refuse: bool = False) -> str | None:
     """What is wrong with how it is read, if something is."""
     faulthandler.dump_traceback_later(HANG, exit=True)
     try:
@@ -275,14 +305,27 @@ def tried(target: Target, content: bytes, folder: Path) -> str | None:
         return f"{type(error).__name__} in {last.name}, {last.filename}:{last.lineno}: {error}"[:300]
     finally:
         faulthandler.cancel_dump_traceback_later()
+    if refuse:
+        return "is taken"
     return None if target.right(value) else "another value is taken for the right one"
 
 
-def frugal() -> None:
-    """Let no more than `MEMORY` be taken from here on: all else is an error."""
+def frugal(memory: int = MEMORY) -> None:
+    """Let no more bytes be taken from here on: all else is an error."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def defused(checkpoint: str) -> None:
+    """Say of each bomb what is wrong with how it is read, which is null if it is refused in words."""
+    found, said = targets(Path(checkpoint)), []
+    made = list(bombs(Path(checkpoint)))
+    frugal(LITTLE)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in made:
+            said.append([name, tried(found[name], content, Path(folder), refuse=True)])
+    print(json.dumps(said))
 
 
 def main(name: str, seconds: str, seed: str, checkpoint: str = "") -> None:
@@ -313,4 +356,4 @@ def main(name: str, seconds: str, seed: str, checkpoint: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    defused(sys.argv[2]) if sys.argv[1] == "bombs" else main(*sys.argv[1:])

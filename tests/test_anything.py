@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import command, composed
 from hypothesis import HealthCheck, example, given, seed, settings
@@ -157,7 +158,7 @@ def for_seconds(duration: float, test: Callable[..., None], *strategies: Any) ->
     """Try `test` with ever new examples; how many there were."""
     end, count, round = time.monotonic() + duration, 0, 0
 
-    def counted(*values: Any) -> None:
+    def counted(values: tuple[Any, ...]) -> None:
         nonlocal count
         if time.monotonic() < end:  # all that come later pass at once
             count += 1
@@ -165,7 +166,7 @@ def for_seconds(duration: float, test: Callable[..., None], *strategies: Any) ->
 
     while time.monotonic() < end:
         round += 1
-        seed(round)(LONG(given(*strategies)(counted)))()
+        seed(round)(LONG(given(st.tuples(*strategies))(counted)))()
     return count
 
 
@@ -195,6 +196,15 @@ def fuzzed(reader: str, seconds: float, number: int, checkpoint: Path) -> dict[s
     done = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 180)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_small_files_that_declare_huge_sizes_are_refused_in_little_memory(checkpoint: Path) -> None:
+    words = [sys.executable, "-m", "fuzz", "bombs", str(checkpoint)]
+    done = forked.run(words, FUZZ.parent, forked.environment(), 120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert {name for name, _ in said} == {*READERS} - {"csv", "bits", "load"}
+    assert [wrong for _, wrong in said if wrong is not None] == []
 
 
 @pytest.mark.long

@@ -14,3 +14,18 @@ def expanded(path: str | Path) -> Path:
     '~nobody_of_this_name/x'
     """
     return Path(os.path.expanduser(path))
+
+
+def no_file(path: Path) -> str | None:
+    """Why there is no file at `path`; None if there is one.
+
+    >>> no_file(Path("nowhere")), no_file(PACKAGE)
+    ('there is no such file', 'is a folder, not a file')
+    """
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder, not a file"
+    if os.path.islink(path):
+        return "is a link that leads nowhere"
+    return "is no plain file" if os.path.exists(path) else "there is no such file"

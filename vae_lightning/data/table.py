@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae_lightning.data.npy import declared
 from vae_lightning.errors import UserError
+from vae_lightning.paths import no_file
 
 
 def table(path: Path) -> Tensor:
@@ -28,11 +29,13 @@ def table(path: Path) -> Tensor:
     """
     if path.suffix.lower() not in (".npy", ".csv"):
         raise UserError(f"{path}: a table is a .npy or a .csv file")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    if wrong := no_file(path):
+        raise UserError(f"{path}: {wrong}; name one with data.source.path=<file>")
     try:
         values = _npy(path) if path.suffix.lower() == ".npy" else _csv(path)
-    except (OSError, ValueError, EOFError, MemoryError, csv.Error) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, MemoryError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from error
     if values.ndim != 2 or 0 in values.shape:
         raise UserError(f"{path}: a table has rows and columns, shape (N, D), not {values.shape}")
