@@ -207,6 +207,7 @@ def test_a_mistake_costs_two_and_leaves_nothing(
     count = "one problem" if len(words) == 1 else f"{len(words)} problems"
     assert head == f"{program}: {count}, nothing was run"
     assert sorted(said) == sorted(f"  {visible(text)}" for text in words)
+    assert max(map(len, said)) < 2100
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
 
 
