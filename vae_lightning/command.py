@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ from vae_lightning.override import quoted
 from vae_lightning.paths import CONF, expanded
 from vae_lightning.ranks.place import rank
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST = 2000  # characters of an error, which repeats what the command line says
 
 log = logging.getLogger("vae_lightning")
@@ -88,10 +90,11 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         wrong = [str(error)]
     if wrong:
         _refuse(program, wrong)
-    threading.excepthook = partial(_thread, program)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as they are, in place of a traceback that Hydra prints
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = partial(_thread, program)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, program, job))()
+        with _errors_as_they_are():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_told, program, job))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -103,6 +106,19 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         print(f"{program}: {_disk(cause, program)}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     sys.exit(0)
+
+
+@contextmanager
+def _errors_as_they_are() -> Iterator[None]:
+    """Hydra passes errors on, in place of printing a traceback and ending the program."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[FULL_ERROR]
+        if before is not None:
+            os.environ[FULL_ERROR] = before
 
 
 def _wrong_flags(flags: Namespace) -> list[str]:
