@@ -12,7 +12,7 @@ from pathlib import Path
 import forked
 import pytest
 from conftest import command
-from harm import IMPOSSIBLE
+from disk_harm import IMPOSSIBLE
 
 SMALL = ["data=digits", "data.limit=40", "trainer.max_epochs=1", "trainer.enable_progress_bar=false", "pictures=false"]
 HERE = [*SMALL, "hydra.run.dir=disk/run"]
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what does the h
 
 
 def harmed(cwd: Path, how: str, size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The same command as `conftest.command`, under a harm of `harm.py`."""
+    """The same command as `conftest.command`, under a harm of `disk_harm.py`."""
     (cwd / "disk").mkdir(exist_ok=True)
-    shutil.copy(Path(__file__).with_name("harm.py"), cwd)
-    done = forked.run([sys.executable, "-m", "harm", how, str(size), *arguments], cwd, forked.environment(), 120)
+    shutil.copy(Path(__file__).with_name("disk_harm.py"), cwd)
+    done = forked.run([sys.executable, "-m", "disk_harm", how, str(size), *arguments], cwd, forked.environment(), 120)
     if done.returncode == IMPOSSIBLE:
         pytest.skip(f"this machine does not let us: {done.stderr.strip()}")
     return done

@@ -1,4 +1,4 @@
-"""A command line on a disk that is full, or cannot be written: `python -m harm <how> <bytes> <arguments>`.
+"""A command line on a disk that is full, or cannot be written: `python -m disk_harm <how> <bytes> <arguments>`.
 
 It is copied into the folder where it runs; there `disk` is what the harm is done to:
 
