@@ -7,168 +7,25 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import forked
 import hydra
 import pytest
-from conftest import COMPANIONS, command, names, options
+from conftest import COMPANIONS, command, options
+from mistakes import BAD, MODELS, OTHERS, arguments
 
 from vae_lightning import command_line
 from vae_lightning.check import nodes, problems, read
-from vae_lightning.command import run, start
+from vae_lightning.command import run, start, visible
 from vae_lightning.command_line import INTERVAL, check
 from vae_lightning.compose import compose
 from vae_lightning.override import quoted
 from vae_lightning.paths import CONF
 from vae_lightning.resume import expand
 
-MODELS = ", ".join(names("model"))
-EXPERIMENTS = ", ".join(names("experiment"))
-BAD = [
-    ("loss.bta=4", ["loss.bta=4: no such key; did you mean loss.beta?"]),
-    ("+loss.bta=4", ["+loss.bta=4: no such key; did you mean loss.beta?"]),
-    ("++loss.bta=4", ["++loss.bta=4: no such key; did you mean loss.beta?"]),
-    ("~loss.bta", ["~loss.bta: cannot be left out; set it to what you want"]),
-    ("trainer.max_epoch=3", ["trainer.max_epoch=3: no such key; did you mean trainer.max_epochs?"]),
-    ("lr=0.1", ["lr=0.1: no such key; did you mean optimizer.lr?"]),
-    ("latent_dim=2", ["latent_dim=2: no such key; did you mean model.latent_dim?"]),
-    ("mode=conv", ["mode=conv: no such key; did you mean model?"]),
-    ("foo.bar=1", ["foo.bar=1: no such key; `--help` lists all keys"]),
-    ("loss.zzz=1", ["loss.zzz=1: no such key; loss has beta, samples, analytic, free_bits"]),
-    ("callback.ema.decay=0.9", ["callback.ema.decay=0.9: no such key; say callback=ema first"]),
-    (
-        "model=con",
-        [f"model=con: no such option; did you mean conv?; model is one of {MODELS}"],
-    ),
-    (
-        "beta=4",
-        ["beta=4: no such option; did you mean loss.beta=4?; beta is one of constant, cyclical, warmup"],
-    ),
-    ("callback=[ema,stop]", ["callback=stop: no such option; callback is one of early_stopping, ema"]),
-    ("experiment=x", [f"experiment=x: no such option; experiment is one of {EXPERIMENTS}"]),
-    ("loss.beta=-1", ["loss.beta: must be a number >= 0, not -1"]),
-    ("loss.beta=nan", ["loss.beta: must be a number >= 0, not nan"]),
-    ("loss.beta=inf", ["loss.beta: must be a number >= 0, not inf"]),
-    ("loss.beta=four", ["loss.beta: must be a number >= 0, not 'four'"]),
-    ("loss.analytic=1", ["loss.analytic: must be one of auto, or true or false, not 1"]),
-    ("model.latent_dim=0", ["model.latent_dim: must be a whole number >= 1, not 0"]),
-    ("model.latent_dim=2.5", ["model.latent_dim: must be a whole number >= 1, not 2.5"]),
-    ("model.dropout=2", ["model.dropout: must be a number >= 0 and <= 1, not 2"]),
-    ("model.hidden=[]", ["model.hidden: must be a list of at least one item, each a whole number >= 1, not []"]),
-    ("optimizer.betas=[0.9]", ["optimizer.betas: must be a list of 2 items, each a number >= 0 and <= 1, not [0.9]"]),
-    ("data.batch_size=0", ["data.batch_size: must be a whole number >= 1, not 0"]),
-    ("data.limit=0", ["data.limit: must be a whole number >= 1, or null, not 0"]),
-    ("data.binarize=grey", ["data.binarize: must be one of dynamic, static, threshold, none, not 'grey'"]),
-    ("accelerator.graph=maybe", ["accelerator.graph: must be true or false, not 'maybe'"]),
-    ("seed=-1", ["seed: must be a whole number >= 0, not -1"]),
-    ("condition=labels", ["condition: must be one of label, or null, not 'labels'"]),
-    (
-        "likelihood=normal",
-        [
-            "likelihood: normal does not go with data.binarize=dynamic: a normal density is for grey pixels: "
-            "say data.binarize=none or likelihood=bernoulli"
-        ],
-    ),
-    (
-        "data.binarize=none",
-        [
-            "likelihood: bernoulli does not go with data.binarize=none: a Bernoulli gives grey pixels no density: "
-            "say data.binarize=dynamic or likelihood=cross_entropy"
-        ],
-    ),
-    (
-        "likelihood=cross_entropy",
-        [
-            "likelihood: cross_entropy does not go with data.binarize=dynamic: on binary pixels it is the Bernoulli "
-            "likelihood: say likelihood=bernoulli or data.binarize=none"
-        ],
-    ),
-    (
-        "model=mlp,conv",
-        ["model=mlp,conv: several values are a sweep: add -m, or quote the value to mean one"],
-    ),
-    ("model._target_=os.system", ["model._target_=os.system: a _target_ comes from conf/, not from the command line"]),
-    (
-        "+model={_target_:os.system}",
-        ["+model={_target_:os.system}: a _target_ comes from conf/, not from the command line"],
-    ),
-    (
-        "callback=ema callback.ema={_target_:subprocess.run}",
-        ["callback.ema={_target_:subprocess.run}: a _target_ comes from conf/, not from the command line"],
-    ),
-    (
-        "posterior=gumbel",
-        [
-            "posterior: gumbel does not go with prior=normal: its latents are one-hot vectors: say prior=categorical",
-        ],
-    ),
-    (
-        "loss=iwae posterior=gumbel prior=categorical",
-        [
-            "loss: iwae does not go with posterior=gumbel: it needs the density of each draw: "
-            "say posterior=normal or loss=elbo"
-        ],
-    ),
-    (
-        "loss=iwae likelihood=mse",
-        [
-            "loss: iwae does not go with likelihood=mse: an energy has no bound on log p(x): "
-            "say likelihood=bernoulli or loss=elbo"
-        ],
-    ),
-    (
-        "prior=conditional",
-        [
-            "prior: conditional does not go with condition=null: it is a distribution for each label: "
-            "say condition=label or prior=normal"
-        ],
-    ),
-    (
-        "posterior=mixture loss=iwae loss.estimator=dreg",
-        [
-            "posterior: mixture does not go with loss.estimator=dreg: "
-            "its weights have no doubly reparametrised gradient: say loss.estimator=stl"
-        ],
-    ),
-    (
-        "model=ladder loss=tc",
-        ["loss: tc does not go with model=ladder: it looks at one latent variable: say model=mlp or loss=elbo"],
-    ),
-    (
-        "loss=wae_mmd prior=vamp",
-        [
-            "loss: wae_mmd does not go with prior=vamp: this loss has no rate, so that a prior would never learn: "
-            "say prior=normal"
-        ],
-    ),
-    (
-        "data=vectors",
-        ["likelihood: bernoulli does not go with data=vectors: it is for values in [0, 1]: say likelihood=normal"],
-    ),
-    ("loss=iwae beta=warmup", ["beta.end: leads to loss.beta, which loss=iwae does not have"]),
-    ("~model", ["~model: cannot be left out; set it to what you want"]),
-    ("foo", ["foo: not of the form key=value (missing EQUAL at '<EOF>')"]),
-    ("data.root=${nope}", ["data.root: Interpolation key 'nope' not found"]),
-    (
-        "experiment=burda_2016_vae model=conv",
-        [
-            "model.hidden: no such key: vae_lightning.model.conv.conv has activation, channels, kernel_size, "
-            "latent_dim, negative_slope, norm, strides"
-        ],
-    ),
-    (
-        "loss.bta=4 model=con seed=-1 data.batch_size=0",
-        [
-            f"model=con: no such option; did you mean conv?; model is one of {MODELS}",
-            "data.batch_size: must be a whole number >= 1, not 0",
-            "seed: must be a whole number >= 0, not -1",
-            "loss.bta=4: no such key; did you mean loss.beta?",
-        ],
-    ),
-]
 
-
-@pytest.mark.parametrize(("line", "words"), BAD, ids=[line for line, _ in BAD])
-def test_bad_commands(line: str, words: list[str]) -> None:
-    assert sorted(check(line.split())) == sorted(words)
+@pytest.mark.parametrize(("line", "words"), BAD, ids=[str(line)[:60] for line, _ in BAD])
+def test_bad_commands(line: str | list[str], words: list[str]) -> None:
+    assert sorted(check(arguments(line))) == sorted(words)
 
 
 @pytest.mark.parametrize(
@@ -332,24 +189,34 @@ def test_mistakes_of_other_commands(
     assert f"vae_lightning.{command}: one problem, nothing was run\n  {said}" in capsys.readouterr().err
 
 
-def test_a_mistake_costs_two_and_leaves_nothing(tmp_path: Path) -> None:
-    done = command("loss.bta=4", "data.batch_size=0", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "vae_lightning: 2 problems, nothing was run\n"
-        "  loss.bta=4: no such key; did you mean loss.beta?\n"
-        "  data.batch_size: must be a whole number >= 1, not 0\n"
-    )
-    assert done.stdout == ""
-    assert not list(tmp_path.iterdir())
+# Those that `check` finds are seen there, and as commands where there is time.
+ROWS = [
+    pytest.param(module, line, words, marks=marks, id=f"{module or 'train'} {line}"[:60])
+    for rows, marks in ((OTHERS, ()), (BAD[::10], ()), (BAD, pytest.mark.long))
+    for module, line, words in (row if len(row) == 3 else ("", *row) for row in rows)
+]
+
+
+@pytest.mark.parametrize(("module", "line", "words"), ROWS)
+def test_a_mistake_costs_two_and_leaves_nothing(
+    module: str, line: str | list[str], words: list[str], tmp_path: Path
+) -> None:
+    program = f"vae_lightning.{module}".rstrip(".")
+    done = forked.run([sys.executable, "-m", program, *arguments(line)], tmp_path, forked.environment(), 60)
+    head, *said = done.stderr.splitlines()
+    count = "one problem" if len(words) == 1 else f"{len(words)} problems"
+    assert head == f"{program}: {count}, nothing was run"
+    assert sorted(said) == sorted(f"  {visible(text)}" for text in words)
+    assert max(map(len, said)) < 2100
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
 
 
 def test_what_only_the_networks_know_costs_two_and_leaves_nothing(tmp_path: Path) -> None:
     done = command("data=digits", "data.source.size=8", "model=dcgan", cwd=tmp_path)
     assert done.returncode == 2
-    assert "need images of at least 16x16 pixels, these have 8x8" in done.stdout + done.stderr
+    assert "need images of at least 16x16 pixels, these have 8x8" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert not list((tmp_path / "outputs").rglob("*.*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_folder_cannot_bring_settings_of_hydra(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vae_lightning.errors import of_disk
+
 
 @contextmanager
 def replaced(path: Path, mode: str = "w", durable: bool = False, **how: Any) -> Iterator[IO[Any]]:
@@ -38,6 +40,10 @@ def replaced(path: Path, mode: str = "w", durable: bool = False, **how: Any) -> 
         os.replace(temporary, path)
         if durable:
             _flush_folder(path.parent)
+    except Exception as error:
+        if (cause := of_disk(error)) is not None and cause.filename in (None, str(temporary)):
+            cause.filename = str(path)  # of a file that is open the system does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +15,8 @@ from vae_lightning.anneal import Anneal
 from vae_lightning.check import nodes, plain
 from vae_lightning.errors import ConfigError
 from vae_lightning.model.vae import VAE
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")  # how torch says it
 
 
 def make(node: Mapping[str, Any], **facts: Any) -> Any:
@@ -35,6 +37,20 @@ def make(node: Mapping[str, Any], **facts: Any) -> Any:
         return target(**given, **{k: v for k, v in facts.items() if k in wanted and k not in given})
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        what = f"{target.__module__}.{target.__qualname__}"
+        raise ConfigError(f"{what} with {', '.join(_sizes(settings))}: more memory than there is") from error
+
+
+def _sizes(settings: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Every whole number in `settings`, and every list, with the key that leads to it."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _sizes(value, f"{path}{key}.")
+        elif isinstance(value, int | list) and not isinstance(value, bool):
+            yield f"{path}{key}={value}"
 
 
 def build_model(config: DictConfig, **facts: Any) -> VAE:

@@ -27,7 +27,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 import vae_lightning.needs
 from vae_lightning import objective, schema
 from vae_lightning.errors import ConfigError, first_line
-from vae_lightning.schema import NonNegativeInt, allows, describe
+from vae_lightning.schema import Seed, allows, describe, is_large
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 ROOT: dict[str, Any] = {
-    "seed": NonNegativeInt,
+    "seed": Seed,
     "condition": Literal["label"] | None,
     "ckpt": str | None,
     "objective": str | list[str],
@@ -144,7 +144,9 @@ def problems(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
         needs += [(group, key, *need) for key, need in target.needs.items()]
         traits |= {f"{group}:{trait}": value for trait, value in target.traits.items()}
         for key in map(str, node):
-            if key in ("_target_", "hydra") or isinstance(node._get_node(key), DictConfig):
+            part = node._get_node(key)
+            own = isinstance(part, DictConfig) and (part._is_none() or "_target_" in part)
+            if own or key in ("_target_", "hydra"):
                 continue  # a node of its own
             name = f"{path}.{key}" if path else key
             if key not in target.parameters:
@@ -184,7 +186,10 @@ def _wrong(node: DictConfig, key: Any, annotation: Any) -> str | None:
         return first_line(error)
     if OmegaConf.is_interpolation(node, key):
         return None  # what it stands for is checked where it is written
-    return None if allows(annotation, value) else f"must be {describe(annotation)}, not {_say(value)}"
+    if allows(annotation, value):
+        return None
+    more = ", which has more than 64 bits" if is_large(value) else ""
+    return f"must be {describe(annotation)}, not {_say(value)}{more}"
 
 
 def _in_options(wrong: str, choices: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from vae_lightning.export import folder
 from vae_lightning.finite import first_not_finite
 from vae_lightning.model.vae import VAE
 from vae_lightning.paths import CONF
-from vae_lightning.resume import BEST, LAST, find_checkpoint, run_folder
+from vae_lightning.resume import BEST, find_checkpoint, instead
 from vae_lightning.schema import Count, NonNegativeInt, allows
 from vae_lightning.whole import Hashed, beside, damage, expect
 
@@ -44,25 +44,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         Raises:
             NonFiniteError: a weight is not a finite number.
-            UserError: it could not be written, for want of room for one; an older one is there as it was.
+            OSError: it could not be written; an older one is there as it was.
         """
         weights = {name: value for name, value in checkpoint["state_dict"].items() if value.is_floating_point()}
         if (name := first_not_finite(weights)) is not None:
             raise NonFiniteError(f"{name} is not finite after step {checkpoint['global_step']}: {path} was not written")
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(path, "wb", durable=True) as file:
-                hashed = Hashed(file)
-                try:
-                    torch.save(checkpoint, hashed)  # type: ignore[arg-type]
-                except RuntimeError:
-                    hashed.digest()  # torch's words for an error of the file are its own
-                    raise
-                expect(path, hashed.digest())
-            expect(path, hashed.digest(), settled=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path, "wb", durable=True) as file:
+            hashed = Hashed(file)
+            try:
+                torch.save(checkpoint, hashed)  # type: ignore[arg-type]
+            except RuntimeError:
+                hashed.digest()  # torch's words for an error of the file are its own
+                raise
+            expect(path, hashed.digest())
+        expect(path, hashed.digest(), settled=True)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """As `read_checkpoint`, whatever it is asked for: no code in a checkpoint is run."""
@@ -71,16 +68,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         for each in (Path(path), beside(Path(path))):
             each.unlink(missing_ok=True)
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    """What is to be raised where a run cannot write its file."""
-    folder = run_folder(path) if path.suffix == ".ckpt" else path.parent
-    again = f"; then go on with ckpt={folder}" if path.suffix == ".ckpt" else ""
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}). What was there before is still there, whole. Make room, or see "
-        f"who may write there{again}"
-    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -93,11 +80,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         why = damage(path) or _packed(path)
         checkpoint = None if why else torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a file can be anything
         why = first_line(error) if isinstance(error, MemoryError) else "it holds what no checkpoint of a model does"
     if why:
-        raise UserError(f"{path}: damaged, or not a checkpoint: {why}{_instead(path)}")
+        raise UserError(f"{path}: damaged, or not a checkpoint: {why}{instead(path)}")
     if not isinstance(checkpoint, dict) or not isinstance(record := checkpoint.get("vae_lightning"), dict):
         raise UserError(f"{path}: not a checkpoint of vae_lightning")
     if record.get("format") not in FORMATS:
@@ -110,13 +97,6 @@ def _packed(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         packed = [file.filename for file in archive.infolist() if file.compress_type != zipfile.ZIP_STORED]
     return f"{packed[0]} in it is compressed" if packed else None
-
-
-def _instead(path: Path) -> str:
-    """Words on the other checkpoint of the same run."""
-    others = [path.with_name(name) for name in (LAST, BEST) if name != path.name]
-    whole = [other for other in others if other.is_file() and damage(other) is None]
-    return f". {whole[0]} is whole: say that" if whole else ""
 
 
 def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lightning.check import problems
 from vae_lightning.compose import compose, plugins
-from vae_lightning.errors import first_line
+from vae_lightning.errors import ConfigError, first_line
+from vae_lightning.override import parsed
 from vae_lightning.paths import CONF
 
 PLUGINS = "hydra_plugins.vae_lightning_plugins."
 BROUGHT = ("joblib", "submitit_local", "submitit_slurm")  # by packages of others
 REMOVABLE = ("callback", "logger", "experiment")
+SEVERAL = (*REMOVABLE, "metric")  # groups of which several options may be chosen
 INTERVAL = "there are endless values between; name some, as in key=1,2,4, or search: hydra/sweeper=optuna"
+MAX_JOBS = 100_000
 MAX_COMBINATIONS = 64  # of swept options that are checked beforehand; each job checks itself again
 
 
@@ -36,16 +41,19 @@ def check(
     ['loss.bta=4: no such key; did you mean loss.beta?']
     """
     lines: dict[str, None] = {}  # an ordered set
-    parsed = []
+    read = []
     for text in overrides:
         try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except HydraException as error:
-            lines[f"{text}: not of the form key=value ({first_line(error)})"] = None
+            read.append(parsed(text))
+        except ConfigError as error:
+            lines[str(error)] = None
     groups = options([CONF, *map(Path, searchpath)])
     chosen, values = [], []
-    for override in parsed:
-        if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
+    for override in read:
+        override.config_loader = _Options(groups)  # type: ignore[assignment]
+        if wrong := _wrong_sweep(override):
+            lines.update(dict.fromkeys(wrong))
+        elif override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
             wrong = _no_such_plugin(override)
             lines.update(dict.fromkeys(wrong))
             chosen += [] if wrong else [override]
@@ -72,14 +80,49 @@ def check(
             lines[first_line(error)] = None
             continue
         lines.update(dict.fromkeys(_wrong_plugins(config.hydra, choices)))
+        lines.update(dict.fromkeys(_wrong_hydra(config.hydra, multirun)))
         with open_dict(config):
             del config["hydra"]
         if choices["hydra/sweeper"] != "optuna":
             lines.update({f"{o.input_line}: {INTERVAL}": None for o in values if o.is_interval_sweep()})
+            lines.update(dict.fromkeys(_too_many([o for o in read if not _wrong_sweep(o)]) if multirun else ()))
         known = [o for o in values if _has(config, o.key_or_group)]
         lines.update({_unknown(o, config, groups): None for o in values if o not in known})
         lines.update(dict.fromkeys(_wrong_values(config, choices, known)))
-    return list(lines)
+    return [line.replace("\n", "\\n") for line in lines]
+
+
+class _Options:
+    """What `model=glob(*)` looks for."""
+
+    def __init__(self, groups: dict[str, list[str]]) -> None:
+        self.groups = groups
+
+    def get_group_options(self, group: str, results_filter: Any = None) -> list[str]:
+        return self.groups.get(group, [])
+
+
+def _wrong_sweep(override: Override) -> list[str]:
+    """A sweep that has no values, or has others in it."""
+    if not override.is_discrete_sweep():
+        return []
+    try:
+        first = list(itertools.islice(_spelled(override), MAX_COMBINATIONS))
+    except (HydraException, ValueError) as error:  # of a step of 0
+        return [f"{override.input_line}: {first_line(error)}"]
+    if not first or any(isinstance(value, Sweep) for value in first):
+        return [f"{override.input_line}: {'a sweep in a sweep' if first else 'stands for no value at all'}"]
+    return []
+
+
+def _too_many(overrides: Sequence[Override]) -> list[str]:
+    """A sweep of more jobs than a list of them has room for."""
+    swept = [o for o in overrides if o.is_discrete_sweep()]
+    counts = [sum(1 for _ in itertools.islice(_spelled(o), MAX_JOBS + 1)) for o in swept]
+    if math.prod(counts) <= MAX_JOBS:
+        return []
+    worst = swept[counts.index(max(counts))].input_line
+    return [f"{worst}: more than {MAX_JOBS} jobs in all; name fewer values, or search: hydra/sweeper=optuna"]
 
 
 def options(folders: Iterable[Path]) -> dict[str, list[str]]:
@@ -95,8 +138,14 @@ def _wrong_options(override: Override, options: list[str]) -> list[str]:
     if override.is_delete():
         return []
     for option in _values(override):
-        for name in option if isinstance(option, list) else [option]:
-            if name is not None and str(name) not in options:
+        several = isinstance(option, list)
+        if option is None or (several and group not in SEVERAL):
+            what = "one option, not a list" if several else "no such option"
+            hint = f"; leave {group} out" if group in REMOVABLE else ""
+            wrong.append(f"{override.input_line}: {what}{hint}; {group} is one of {', '.join(options)}")
+            continue
+        for name in option if several else [option]:
+            if str(name) not in options:
                 hint = _did_you_mean(str(name), options) or _other_key(override, name)
                 wrong.append(f"{group}={name}: no such option{hint}; {group} is one of {', '.join(options)}")
     return wrong
@@ -112,8 +161,13 @@ def _no_such_plugin(override: Override) -> list[str]:
 
 def _other_key(override: Override, value: Any) -> str:
     """`beta=4`: the group `beta` chooses a schedule, the number is `loss.beta`."""
-    keys = [k for k in _leaves(compose()[0]) if k.rpartition(".")[2] == override.key_or_group]
+    keys = [k for k in _all_leaves() if k.rpartition(".")[2] == override.key_or_group]
     return f"; did you mean {keys[0]}={value}?" if keys else ""
+
+
+@cache
+def _all_leaves() -> list[str]:
+    return _leaves(compose()[0])
 
 
 def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[Override]) -> list[str]:
@@ -126,6 +180,9 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
     for trial in trials:
         job = config.copy()
         for override, value in zip(overrides, trial, strict=True):
+            if isinstance(_node(job, override.key_or_group), DictConfig) and not isinstance(value, dict | None):
+                lines[f"{override.input_line}: stands for several keys; set one of them, or choose an option"] = None
+                continue
             try:
                 if override.is_delete():
                     OmegaConf.set_struct(job, False)
@@ -135,6 +192,9 @@ def _wrong_values(config: DictConfig, choices: dict[str, Any], overrides: list[O
                     OmegaConf.update(job, override.key_or_group, value, force_add=True)
             except (OmegaConfBaseException, KeyError) as error:
                 lines[f"{override.input_line}: {first_line(error)}"] = None
+            except RecursionError:
+                lines[f"{override.input_line}: too many brackets in each other"] = None
+                job = config.copy()
         lines.update({f"{key}: {wrong}": None for key, wrong in problems(job, choices).items()})
     return list(lines)
 
@@ -144,6 +204,24 @@ def _wrong_plugins(hydra: DictConfig, choices: dict[str, Any]) -> list[str]:
     ours = [part for part in ("launcher", "sweeper") if str(hydra[part]._target_).startswith(PLUGINS)]
     found = {part: problems(hydra[part], choices) for part in ours}
     return [f"hydra.{part}.{key}: {wrong}" for part in ours for key, wrong in found[part].items()]
+
+
+def _wrong_hydra(hydra: DictConfig, multirun: bool) -> list[str]:
+    """What Hydra itself would trip over."""
+    key, lines = "sweep" if multirun else "run", []
+    try:
+        str(hydra[key].dir)
+    except OmegaConfBaseException as error:
+        lines.append(f"hydra.{key}.dir: {first_line(error)}")
+    if not isinstance(hydra.verbose, bool | str | ListConfig):
+        lines.append(
+            f"hydra.verbose: must be true or false, or the name of a logger, or a list of them, not {hydra.verbose}"
+        )
+    return lines
+
+
+def _node(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key, throw_on_missing=False) if _has(config, key) else None
 
 
 def _spellings(override: Override) -> list[str]:
@@ -159,8 +237,14 @@ def _values(override: Override) -> Iterable[Any]:
     if isinstance(sweep, IntervalSweep):
         return [sweep.start, sweep.end]
     if isinstance(sweep, RangeSweep):
-        return list(sweep.range())
+        return list(itertools.islice(sweep.range(), MAX_COMBINATIONS))
     return [OverridesParser.create().parse_override(f"x={text}").value() for text in override.sweep_string_iterator()]
+
+
+def _spelled(override: Override) -> Iterator[Any]:
+    """The values of a sweep; a range in its own order, which takes no memory however long it is."""
+    sweep = override.value()
+    return iter(sweep.range()) if isinstance(sweep, RangeSweep) else override.sweep_iterator()
 
 
 def _has(config: DictConfig, key: str) -> bool:

@@ -33,7 +33,7 @@ def text(overrides: Sequence[str], searchpath: Sequence[str], name: str, resolve
     """
     try:
         config, _ = compose(overrides, searchpath, name, hydra=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(first_line(error)) from error
     template = Template(config.hydra.help.template)
     with open_dict(config):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lightning import objective, signals, status
 from vae_lightning.atomic import sweep
 from vae_lightning.check import plain, problems
-from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.errors import ConfigError, UserError, of_disk
 from vae_lightning.importing import uncollected
 from vae_lightning.ranks import place as ranks
 from vae_lightning.ranks.start import processes, together
@@ -69,8 +69,8 @@ def _run(config: DictConfig) -> Any:
         result = _read(folder, config.objective)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         end = _end(error)
-        told = isinstance(error, UserError | signals.Stopped)
-        reason = str(error) if told else f"{type(error).__name__}: {error}"
+        known_cause = error if isinstance(error, UserError | signals.Stopped) else of_disk(error)
+        reason = str(known_cause) if known_cause is not None else f"{type(error).__name__}: {error}"
         status.update(folder, state=end, reason=reason, seconds=round(time.time() - started, 3))
         if end == status.PRUNED or (in_sweep and end == status.FAILED):
             level = logging.INFO if end == status.PRUNED else logging.ERROR
@@ -123,5 +123,8 @@ def _clear(folder: Path, *names: str | None) -> None:
     """A folder in which nothing was trained is not left behind; what is not ours in it is."""
     for name in filter(None, (*names, status.NAME)):
         shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    folder, here = folder.absolute(), Path(HydraConfig.get().runtime.cwd)
+    for place in (folder, *folder.parents):  # outputs/<date> and outputs too
+        if (place != folder and here not in place.parents) or place == here or any(place.iterdir()):
+            break
+        place.rmdir()

@@ -30,7 +30,8 @@ def wrong(objective: str | Sequence[str]) -> str | None:
     for name in names(objective):
         stage, _, what = name.partition("/")
         if stage not in STAGES or not what:
-            return f"{name} is not of the form val/… or test/…: say test/{what or stage}"
+            known = what or (stage if stage not in STAGES else "") or "loss"
+            return f"{name or 'an empty text'} is not of the form val/… or test/…: say test/{known}"
     return None
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from vae_lightning.errors import ConfigError
+from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.override import key, quoted
+from vae_lightning.paths import expanded
 from vae_lightning.whole import damage
 
 log = logging.getLogger("vae_lightning")
@@ -29,21 +33,28 @@ def find_checkpoint(path: str | Path, name: str = LAST) -> Path:
     Raises:
         ConfigError: there is none; the message says where one was looked for, and what is wrong there.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
+    path = expanded(path)
+    if os.path.isfile(path):  # of a name that is too long, Path.is_file says so in an error
         return path
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"{path}: there is no such file or folder")
     problems: list[str] = []
     for each in dict.fromkeys((name, LAST, BEST)):
-        place = path / each if (path / each).is_file() else path / "checkpoints" / each
-        why = damage(place) if place.is_file() else "there is none"
+        place = path / each if os.path.isfile(path / each) else path / "checkpoints" / each
+        why = damage(place) if os.path.isfile(place) else "there is none"
         if why is None:
             for problem in problems:
                 log.warning("%s. IN ITS PLACE %s IS USED", problem, place)
             return place
         problems.append(f"{place}: {why}")
     raise ConfigError(f"{path}: no checkpoint in it. {'; '.join(problems)}")
+
+
+def instead(checkpoint: Path) -> str:
+    """Words on the other checkpoint of the same run, if that is whole."""
+    others = [checkpoint.with_name(name) for name in (LAST, BEST) if name != checkpoint.name]
+    whole = [other for other in others if other.is_file() and damage(other) is None]
+    return f". {whole[0]} is whole: say that" if whole else ""
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -59,8 +70,8 @@ def run_folders(paths: str | Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str) else paths:
-        root = Path(path).expanduser()
-        if root.is_file() or (root / "checkpoints").is_dir():
+        root = expanded(path)
+        if os.path.isfile(root) or os.path.isdir(root / "checkpoints"):
             found.append(root)
             continue
         jobs = sorted((p.parent for p in root.rglob("checkpoints") if p.is_dir()), key=by_number)
@@ -79,20 +90,28 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """A command line with `ckpt=` completed by the overrides and the folder of the run that it continues.
 
     Raises:
-        ConfigError: the checkpoint does not exist.
+        ConfigError: the checkpoint does not exist, or is damaged.
     """
     keys = [key(a) for a in arguments]
     given = dict(zip(keys, arguments, strict=True))
     value = given.get("ckpt", "ckpt=null").partition("=")[2].strip("'\"")
-    if value in ("", "null"):
+    if value == "null":
         return list(arguments)
+    if not value:
+        raise ConfigError("ckpt=: say which run folder is to go on, or leave ckpt out")
     try:
         checkpoint = find_checkpoint(value).absolute()
     except ConfigError as error:
         raise ConfigError(f"ckpt={error}") from error
+    if (why := damage(checkpoint)) is not None:  # whose folder is then that of no run
+        raise ConfigError(f"ckpt={checkpoint}: damaged, or not a checkpoint: {why}{instead(checkpoint)}")
     folder = run_folder(checkpoint)
     saved = folder / ".hydra" / "overrides.yaml"
-    old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
+    try:
+        old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        why = f"{saved} is damaged ({first_line(error)})"
+        raise ConfigError(f"ckpt={value}: {why}; delete it, and say all options of the run again") from error
     kept = [o for o in old if (name := key(o)) and name not in {*given, *ONCE} and not name.startswith("hydra")]
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
     rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]

@@ -8,6 +8,7 @@ To Python and mypy these are floats, ints and strings; `vae_lightning.check` rea
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -25,7 +26,7 @@ class Range:
         return (self.low < value if self.open else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
-        below = f" and <= {self.high:g}" if self.high < math.inf else ""
+        below = f" and <= {self.high:.10g}" if self.high < math.inf else ""
         return f" {'>' if self.open else '>='} {self.low:g}{below}" if self.low > -math.inf else below
 
 
@@ -34,6 +35,7 @@ NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
 NonNegativeInt = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy takes
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 Norm = Literal["none", "batch", "layer", "group"]
 Gated = Literal[Activation, "glu"]
@@ -82,9 +84,18 @@ def allows(annotation: Any, value: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and len(value) > 0 and all(allows(args[0], v) for v in value)
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and not is_large(value)
     if annotation in (bool, str, NoneType):
         return isinstance(value, annotation)
     return True
+
+
+def is_large(value: Any) -> bool:
+    """Whether this is a whole number of more than 64 bits, which torch cannot take.
+
+    >>> is_large(2**63 - 1), is_large(2**63)
+    (False, True)
+    """
+    return isinstance(value, int) and not -(2**63) <= value < 2**63

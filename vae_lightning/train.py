@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from torch.distributions import Distribution
 
 from vae_lightning import objective, signals
-from vae_lightning.build import build_anneals, build_loss, build_model, make
+from vae_lightning.build import NO_MEMORY, build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
@@ -31,7 +31,7 @@ from vae_lightning.change import settle
 from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
-from vae_lightning.errors import ConfigError
+from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.lit import LitVAE
 from vae_lightning.ranks.together import Together
 from vae_lightning.results import device_name, results_of, show, write
@@ -186,6 +186,10 @@ def _try_out(lit: LitVAE, data: Images) -> list[str]:
             _, terms = loss(model.eval(), batch.x[:2], lit.context(batch.y[:2]))
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        except RuntimeError as error:
+            if not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise ConfigError(f"the first images need more memory than there is: {first_line(error)}") from error
     return ["loss", *terms, *(["elbo", "bits_per_dim"] if lit.bounds(terms) else [])]
 
 

@@ -107,7 +107,7 @@ def trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"accelerator={accelerator}, devices={devices}: {error}") from error
     lean(made)
     made._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]  # see `Stop`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from filelock import FileLock
 from torchvision.datasets.utils import download_url
 
 from vae_lightning.errors import UserError
+from vae_lightning.paths import no_file
 
 
 class Files:
@@ -57,7 +59,10 @@ class Files:
             UserError: it is damaged, or cannot be had; says what to do.
         """
         path = self.path(root, file)
-        if not path.is_file():
+        if wrong := no_file(path):
+            if os.path.lexists(path):
+                how = "Take it away, and the file is downloaded"
+                raise UserError(f"{path}: {wrong}. {how}; or say data={self.instead}")
             self._download(path)
         try:
             content = path.read_bytes()

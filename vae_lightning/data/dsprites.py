@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from vae_lightning.data.download import Files
 from vae_lightning.data.images import Raw
+from vae_lightning.data.npy import declared
 from vae_lightning.data.split import hold_out
 from vae_lightning.errors import UserError
 from vae_lightning.schema import Fraction, NonNegativeInt
@@ -57,7 +57,7 @@ class DSprites:
         content = self.files.read(root, FILE)
         try:
             images, factors = _arrays(content)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+        except Exception as error:  # of a damaged archive NumPy and Python raise many things
             raise UserError(f"{self.files.path(root, FILE)}: not the file of dSprites ({error})") from error
         images *= 255  # in place: there are 3 GB of them
         x, known = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(factors)
@@ -69,12 +69,17 @@ class DSprites:
 def _arrays(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 64, 64) uint8 of 0 and 1, and factors (N, 5) int64 that count from 0."""
     n = math.prod(VALUES)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name, shape, kind in (("latents_classes", (n, 6), np.int64), ("imgs", (n, 64, 64), np.uint8)):
+            with archive.open(f"{name}.npy") as member:
+                if declared(member) != (shape, kind):  # before any memory is taken for it
+                    raise ValueError(f"{name} is not {n} times {shape[1:]} {np.dtype(kind)}")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         factors = file["latents_classes"]
-        if factors.shape != (n, 6) or factors.dtype != np.int64 or (factors != _grid()).any():
+        if (factors != _grid()).any():
             raise ValueError("latents_classes does not count all combinations of the factors")
         images = file["imgs"]
-    if images.shape != (n, 64, 64) or images.dtype != np.uint8 or images.max() > 1:
+    if images.max() > 1:
         raise ValueError(f"imgs is not {n} images of 64x64 zeros and ones")
     return images, factors[:, 1:].copy()
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vae_lightning.data.images import Raw
 from vae_lightning.data.split import hold_out
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.paths import no_file
 from vae_lightning.schema import Count, Fraction, NonNegativeInt
 
 TRAITS = {"values": "pixels"}
@@ -82,7 +83,8 @@ class Folder:
 
 def _is_image(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+    there = path.is_file() or (path.is_symlink() and not path.exists())  # a link that leads nowhere is not passed over
+    return path.suffix.lower() in SUFFIXES and not hidden and there
 
 
 def read_image(path: Path, size: int, channels: int) -> np.ndarray:
@@ -92,6 +94,8 @@ def read_image(path: Path, size: int, channels: int) -> np.ndarray:
         UserError: it cannot be read.
     """
     mode = "L" if channels == 1 else "RGB"
+    if wrong := no_file(path):
+        raise UserError(f"{path}: {wrong}; take it out")
     try:
         with Image.open(path, formats=list(FORMATS)) as image:
             image.draft(mode, (2 * size, 2 * size))  # a large JPEG is decoded at a part of its size
@@ -114,6 +118,7 @@ def read_image(path: Path, size: int, channels: int) -> np.ndarray:
         raise UserError(
             f"{path}: has more than {limit:,} pixels, where PIL suspects an attack; make it smaller or take it out"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); take it out") from error
+    except Exception as error:  # of a damaged file PIL raises many things
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({why}); take it out") from error
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1).copy()

@@ -18,6 +18,7 @@ from vae_lightning.data.loader import MemoryLoader, aligned
 from vae_lightning.data.pixels import binary, once, padded
 from vae_lightning.data.split import divide, keep_labels, part
 from vae_lightning.errors import ConfigError
+from vae_lightning.paths import expanded
 from vae_lightning.schema import Binarize, Count, Fraction, NonNegativeInt
 
 
@@ -92,7 +93,7 @@ class Images(L.LightningDataModule):
         self.name, self.binarize, self.seed = source.name, binarize, seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.chunk, self.accumulate = aligned(minibatches_per_step, accumulate_grad_batches), accumulate_grad_batches
-        raw = source.read(Path(root).expanduser() if root is not None else None)
+        raw = source.read(expanded(root) if root is not None else None)
         x, y = padded(raw.train[0], pad), raw.train[1]
         if x.is_floating_point() and binarize != "none":
             raise ConfigError(f"data.binarize={binarize}: these are no pixels; say data.binarize=none")

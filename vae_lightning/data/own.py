@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from vae_lightning import noise
 from vae_lightning.data.folder import read_image
 from vae_lightning.data.pixels import binary, once
 from vae_lightning.errors import ConfigError
+from vae_lightning.paths import expanded
 from vae_lightning.schema import Binarize
 
 
@@ -31,7 +31,7 @@ def own_images(files: Sequence[str], shape: tuple[int, ...], binarize: Binarize,
     channels, height, width = shape
     if height != width or channels not in (1, 3):
         raise ConfigError(f"files={list(files)}: the data are {channels}x{height}x{width}, which no image file becomes")
-    paths = [Path(file).expanduser() for file in files]
+    paths = [expanded(file) for file in files]
     if lost := [str(path) for path in paths if not path.is_file()]:
         raise ConfigError(f"files: {', '.join(lost)}: there is no such file")
     x = torch.stack([torch.from_numpy(read_image(path, height, channels)) for path in paths])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_lightning.data.npy import declared
 from vae_lightning.errors import UserError
+from vae_lightning.paths import no_file
 
 
 def table(path: Path) -> Tensor:
@@ -26,11 +29,13 @@ def table(path: Path) -> Tensor:
     """
     if path.suffix.lower() not in (".npy", ".csv"):
         raise UserError(f"{path}: a table is a .npy or a .csv file")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    if wrong := no_file(path):
+        raise UserError(f"{path}: {wrong}; name one with data.source.path=<file>")
     try:
         values = _npy(path) if path.suffix.lower() == ".npy" else _csv(path)
-    except (OSError, ValueError, EOFError, MemoryError, csv.Error) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, MemoryError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from error
     if values.ndim != 2 or 0 in values.shape:
         raise UserError(f"{path}: a table has rows and columns, shape (N, D), not {values.shape}")
@@ -44,17 +49,15 @@ def table(path: Path) -> Tensor:
 
 def _npy(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("is not a .npy file; numpy.save writes one")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" not in str(error):
-            raise
-        raise ValueError("holds Python objects (a pickle), which could run code; save an array of numbers") from error
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"holds {values.dtype}, not numbers")
-    return values
+        shape, dtype = declared(file)
+        there = path.stat().st_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError("holds Python objects (a pickle), which could run code; save an array of numbers")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"holds {dtype}, not numbers")
+    if (size := math.prod(shape) * dtype.itemsize) > there:
+        raise ValueError(f"is cut off: {there} bytes of numbers, and {shape} of {dtype} take {size}")
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _csv(path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from vae_lightning.data.images import Raw
 from vae_lightning.data.split import part
 from vae_lightning.data.table import table
 from vae_lightning.errors import ConfigError
+from vae_lightning.paths import expanded
 from vae_lightning.schema import Count, Fraction, NonNegativeInt, Positive
 
 TRAITS = {"values": "real"}
@@ -58,7 +59,7 @@ class Vectors:
     ) -> None:
         self.dim, self.latent_dim, self.sigma = dim, latent_dim, sigma
         self.n_train, self.n_test, self.seed = n_train, n_test, seed
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else expanded(path)
         self.test_size, self.standardize = test_size, standardize
         self.name = "vectors" if self.path is None else self.path.stem
 

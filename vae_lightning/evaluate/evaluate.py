@@ -15,9 +15,10 @@ from torch.distributions import Distribution
 
 from vae_lightning import results
 from vae_lightning.build import make
+from vae_lightning.errors import ConfigError
 from vae_lightning.metric.value import Metric, NotApplicable
 from vae_lightning.resume import run_folders
-from vae_lightning.schema import Count, NonNegativeInt
+from vae_lightning.schema import Count, Seed
 from vae_lightning.trained import Trained
 
 Findings = dict[str, Any]
@@ -25,10 +26,10 @@ Findings = dict[str, Any]
 
 def evaluate(
     run: str | list[str],
-    metric: dict[str, Any],
+    metric: dict[str, Any] | None = None,
     samples: Count = 5000,
     images: Count | None = 1000,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     root: str | None = None,
     device: str = "auto",
 ) -> list[Findings]:
@@ -50,6 +51,8 @@ def evaluate(
         ConfigError: there is no such run, or a metric cannot have these values.
         UserError: a checkpoint is damaged, or a number is not finite.
     """
+    if not metric:
+        raise ConfigError("metric=[]: at least one is needed; without metric= it is all of them")
     Distribution.set_default_validate_args(False)
     metrics = {name: (make(node), node) for name, node in metric.items()}
     found = []

@@ -19,7 +19,7 @@ from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.explore.space import Space
 from vae_lightning.resume import run_folders
 from vae_lightning.sampler.sampler import space
-from vae_lightning.schema import Count, NonNegativeInt
+from vae_lightning.schema import Count, Seed
 from vae_lightning.trained import Trained
 
 HOST = "127.0.0.1"
@@ -33,7 +33,7 @@ def explore(
     open_browser: bool = False,
     images: Count = 2000,
     sliders: Count = 16,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     root: str | None = None,
     device: str = "auto",
 ) -> None:

@@ -14,6 +14,7 @@ from vae_lightning.checkpoint import GROUPS, read_model
 from vae_lightning.errors import ConfigError
 from vae_lightning.export import card, folder, hub
 from vae_lightning.export.onnx import COMPARED, FILES, Part, convert
+from vae_lightning.paths import expanded
 from vae_lightning.resume import run_folders
 from vae_lightning.schema import Positive
 from vae_lightning.trained import Trained
@@ -60,7 +61,7 @@ def export(
     written = []
     for each in runs:
         trained = Trained(each, root, "cpu")
-        target = Path(out).expanduser() if out is not None else trained.folder / "export"
+        target = expanded(out) if out is not None else trained.folder / "export"
         _clear(target)
         parts = _files(trained, target, onnx, tolerance)
         names = [folder.CONFIG, folder.WEIGHTS, *(part.file for part in parts if not part.reason)]

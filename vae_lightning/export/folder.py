@@ -13,13 +13,14 @@ from torch import Tensor
 
 from vae_lightning.atomic import replaced, write_json
 from vae_lightning.errors import UserError
+from vae_lightning.paths import expanded
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def exported(path: str | Path) -> Path | None:
     """The exported folder that `path`, a folder or a file in it, stands for; None if it is none."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     folder = path.parent if path.name in (WEIGHTS, CONFIG) else path
     return folder if (folder / CONFIG).is_file() or (folder / WEIGHTS).is_file() else None
 

@@ -17,9 +17,10 @@ from vae_lightning.atomic import replaced
 from vae_lightning.build import make
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.generate.asked import Asked, Made, values
+from vae_lightning.paths import expanded
 from vae_lightning.picture.grid import save_gif, save_png, tile
 from vae_lightning.resume import run_folders
-from vae_lightning.schema import Count, NonNegativeInt, Positive
+from vae_lightning.schema import Count, NonNegativeInt, Positive, Seed
 from vae_lightning.trained import Trained
 
 SHOWN = 400  # images in a PNG; the .npz has all
@@ -43,7 +44,7 @@ def generate(
     plus: NonNegativeInt | None = None,
     minus: NonNegativeInt | None = None,
     out: str | None = None,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     root: str | None = None,
     device: str = "auto",
 ) -> list[Path]:
@@ -82,7 +83,7 @@ def generate(
         trained = Trained(folder, root, device)
         torch.manual_seed(seed)  # after the model was built, which draws weights
         made = maker(Asked(trained, make(sampler), n, images, files, invert, label, draw))
-        target = trained.folder / "generated" if out is None else Path(out).expanduser()
+        target = trained.folder / "generated" if out is None else expanded(out)
         written += write(made, target, settings, pictures=values(trained) == "pixels")
     return written
 

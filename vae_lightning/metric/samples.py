@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,6 +15,7 @@ from vae_lightning.data.pixels import scaled
 from vae_lightning.metric.features import features
 from vae_lightning.metric.manifold import NEAREST, NEAREST_DENSITY, overlap
 from vae_lightning.metric.value import Names, NotApplicable, Value
+from vae_lightning.paths import expanded
 from vae_lightning.progress import track
 from vae_lightning.schema import Count
 from vae_lightning.trained import Trained
@@ -49,7 +49,7 @@ class Samples:
         cache: str = "~/.cache/vae_lightning",
     ) -> None:
         self.n_samples, self.features, self.train_images = n_samples, features, train_images
-        self.cache = Path(cache).expanduser()
+        self.cache = expanded(cache)
 
     @torch.no_grad()
     def __call__(self, trained: Trained) -> dict[str, Value]:

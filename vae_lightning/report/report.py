@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vae_lightning.atomic import replaced
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.paths import expanded
 from vae_lightning.progress import track
 from vae_lightning.report.figure import style
 from vae_lightning.report.files import markdown, write_configurations, write_runs
@@ -58,7 +59,7 @@ def report(
     measured = dict.fromkeys(column.name for part in parts for column in part.table.columns if column.better)
     if by and measured and not any(part.best.column for part in parts):
         raise ConfigError(f"by={by}: no run has it; by is one of {', '.join(measured)}")
-    target = Path(out).expanduser() if out is not None else base / "report"
+    target = expanded(out) if out is not None else base / "report"
     title = title or _title(every)
     notices = [*_notices(every, settings), *(note for part in parts for note in part.table.notes)]
     for notice in notices:

@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from vae_lightning import status
 from vae_lightning.errors import ConfigError, first_line
+from vae_lightning.paths import expanded
 from vae_lightning.resume import by_number, run_folder
 from vae_lightning.sweep import summary
 
@@ -82,7 +83,7 @@ def find(paths: Sequence[str]) -> list[Path]:
 
 def folder_of(path: str) -> Path:
     """The folder that `path`, which may be a checkpoint, stands for."""
-    root = Path(path).expanduser()
+    root = expanded(path)
     return run_folder(root) if root.is_file() else root
 
 

@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from vae_lightning.errors import ConfigError, UserError
+from vae_lightning.paths import expanded
 
 KEY = "hydra.sweeper.storage"
 JOURNALS = (".log", ".journal")
@@ -42,10 +43,10 @@ class Store:
         scheme, separator, path = address.partition("://")
         self.path: Path | None = None
         if not separator and address.endswith(JOURNALS):
-            self.path = Path(address).expanduser().absolute()
+            self.path = expanded(address).absolute()
             self.address = str(self.path)
         elif address.startswith(SQLITE) and len(address) > len(SQLITE):
-            self.path = Path(path[1:]).expanduser().absolute()
+            self.path = expanded(path[1:]).absolute()
             self.address = f"{SQLITE}{self.path}"
         elif scheme in ("postgresql", "postgresql+psycopg"):
             self.address = _without_password(POSTGRESQL + path)
