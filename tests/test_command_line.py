@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -223,7 +224,8 @@ def test_a_run_folder_cannot_bring_settings_of_hydra(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     saved = ["loss.beta=2", "seed=3", "hydra.searchpath=[file:///evil]", "hydra/launcher=evil", "--multirun"]
     (tmp_path / ".hydra" / "overrides.yaml").write_text("".join(f"- {line}\n" for line in saved))
-    (tmp_path / "last.ckpt").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "last.ckpt", "w"):
+        pass  # what is in it is not asked for yet
     found = expand([f"ckpt={tmp_path}", "seed=4"])
     assert found == ["loss.beta=2", f"ckpt='{tmp_path}/last.ckpt'", "seed=4", f"hydra.run.dir='{tmp_path}'"]
 
@@ -242,4 +244,4 @@ def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     assert "ckpt=nowhere: there is no such file or folder" in done.stderr
     (tmp_path / "empty").mkdir()
     done = command("ckpt=empty", cwd=tmp_path)
-    assert "empty: no checkpoint in it. empty/checkpoints/last.ckpt: there is none" in done.stderr
+    assert "empty: no checkpoint in it; empty/checkpoints/last.ckpt was expected" in done.stderr

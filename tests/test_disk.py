@@ -11,7 +11,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from conftest import command
+from conftest import CHECKPOINTS, command
 from disk_harm import IMPOSSIBLE
 
 SMALL = ["data=digits", "data.limit=40", "trainer.max_epochs=1", "trainer.enable_progress_bar=false", "pictures=false"]
@@ -84,7 +84,7 @@ def test_earlier_checkpoints_stay_whole_and_the_run_goes_on_when_there_is_room(
 ) -> None:
     shutil.copytree(begun / "disk", tmp_path / "disk")
     before = content(tmp_path / "disk" / "run" / "checkpoints")
-    assert sorted(before) == ["best.ckpt", "last.ckpt"]
+    assert sorted(before) == CHECKPOINTS
     done = harmed(tmp_path, how, size, *AGAIN)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(words, done.stderr.strip()), done.stderr

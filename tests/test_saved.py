@@ -122,7 +122,7 @@ def test_a_flipped_bit_is_noticed(part: float, known: bool, tmp_path: Path, capl
     assert find_checkpoint(tmp_path) == best
     assert f"{best} IS USED" in caplog.text
     flip(best, int(part * best.stat().st_size))
-    with pytest.raises(ConfigError, match=r"no checkpoint in it.*last\.ckpt: .*; .*best\.ckpt: "):
+    with pytest.raises(ConfigError, match=r"no whole checkpoint in it.*last\.ckpt: .*; .*best\.ckpt: "):
         find_checkpoint(tmp_path)
 
 

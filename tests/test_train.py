@@ -292,7 +292,7 @@ def test_the_learning_rate_moves_with_each_step(small: Small) -> None:
 
 
 def test_curves_that_are_taken_again_have_no_fold(tmp_path: Path) -> None:
-    first = MetricsCSV(tmp_path)
+    first = MetricsCSV(tmp_path, None)
     for step in (4, 8, 12):
         first.log_metrics({"train/loss": float(step)}, step)
     first.save()

@@ -35,7 +35,7 @@ class TensorBoard(TensorBoardLogger):
         resumed_step: of the checkpoint that the run goes on from; what earlier files say of later ones is forgotten.
     """
 
-    def __init__(self, folder: Path, resumed_step: int | None = None) -> None:
+    def __init__(self, folder: Path, resumed_step: int | None) -> None:
         purge: dict[str, Any] = {} if resumed_step is None else {"purge_step": resumed_step + 1}
         super().__init__(folder, name="", version="", default_hp_metric=False, **purge)
 
@@ -129,7 +129,7 @@ class MetricsCSV(Logger):
         resumed_step: of the checkpoint that the run goes on from; rows of later steps are taken anew.
     """
 
-    def __init__(self, folder: Path, resumed_step: int | None = None) -> None:
+    def __init__(self, folder: Path, resumed_step: int | None) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
         self.rows: dict[int, dict[str, Any]] = {}

@@ -47,7 +47,9 @@ def find_checkpoint(path: str | Path, name: str = LAST) -> Path:
                 log.warning("%s. IN ITS PLACE %s IS USED", problem, place)
             return place
         problems.append(f"{place}: {why}")
-    raise ConfigError(f"{path}: no checkpoint in it. {'; '.join(problems)}")
+    if not any(os.path.isfile(folder / each) for each in (LAST, BEST) for folder in (path, path / "checkpoints")):
+        raise ConfigError(f"{path}: no checkpoint in it; {path / 'checkpoints' / name} was expected")
+    raise ConfigError(f"{path}: no whole checkpoint in it. {'; '.join(problems)}")
 
 
 def instead(checkpoint: Path) -> str:
