@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from vae_lightning.errors import ConfigError
 from vae_lightning.override import key, quoted
+from vae_lightning.stranger import inside, read_overrides
 
 
 def find_checkpoint(path: str | Path, name: str = "last.ckpt") -> Path:
@@ -62,7 +61,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """A command line with `ckpt=` completed by the overrides and the folder of the run that it continues.
 
     Raises:
-        ConfigError: the checkpoint does not exist.
+        ConfigError: the checkpoint does not exist, or the folder says what no file may say.
+        UserError: the folder is damaged.
     """
     keys = [key(a) for a in arguments]
     given = dict(zip(keys, arguments, strict=True))
@@ -73,10 +73,9 @@ def expand(arguments: Sequence[str]) -> list[str]:
         checkpoint = find_checkpoint(value).absolute()
     except ConfigError as error:
         raise ConfigError(f"ckpt={error}") from error
-    folder = run_folder(checkpoint)
+    folder = inside(run_folder(checkpoint))
     saved = folder / ".hydra" / "overrides.yaml"
-    old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
-    kept = [o for o in old if (name := key(o)) and name not in given and not name.startswith("hydra")]
+    kept = read_overrides(saved, keys)
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
     rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]
