@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from vae_lightning import command_line
 from vae_lightning.check import plain
+from vae_lightning.confined import confine
 from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.help import text
 from vae_lightning.importing import uncollected
@@ -64,6 +65,7 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         job: does the work; may raise `UserError`. A function of a module, so that launchers can send it.
         expand: completes the arguments before they are read.
     """
+    confine()
     program = "vae_lightning" if name == "config" else f"vae_lightning.{name}"
     try:
         sys.argv[1:] = expand(sys.argv[1:])
@@ -76,6 +78,9 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         wrong = [] if custom or flags.help else command_line.check(overrides, searchpath, flags.multirun, name)
     except ConfigError as error:
         wrong = [str(error)]
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     if wrong:
         count = "one problem" if len(wrong) == 1 else f"{len(wrong)} problems"
         print(f"{program}: {count}, nothing was run", *wrong, sep="\n  ", file=sys.stderr)
