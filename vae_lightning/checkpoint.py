@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,24 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from vae_lightning.atomic import replaced
 from vae_lightning.build import build_model
 from vae_lightning.check import plain, problems
 from vae_lightning.compose import compose
-from vae_lightning.errors import NonFiniteError, UserError
+from vae_lightning.errors import NonFiniteError, UserError, first_line
 from vae_lightning.export import folder
 from vae_lightning.finite import first_not_finite
 from vae_lightning.model.vae import VAE
+from vae_lightning.opened import Bounded, check, opened, refused
 from vae_lightning.paths import CONF
 from vae_lightning.resume import find_checkpoint
 from vae_lightning.schema import Count, NonNegativeInt, allows
 
 FORMAT = 1
+LONGEST = 2**16  # characters of a record: those of all options together have some thousands
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
 FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
     ("n_train", "n_classes", "n_labelled", "n_context"), NonNegativeInt
@@ -53,12 +55,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged, or not one of this framework's.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged, or not a checkpoint") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("vae_lightning", {}).get("format") != FORMAT:
+    checkpoint = opened(path)
+    record = checkpoint.get("vae_lightning") if isinstance(checkpoint, dict) else None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of vae_lightning, or of another version")
+    check(checkpoint, path)
     return checkpoint
 
 
@@ -119,7 +120,11 @@ def rebuild(record: dict[str, Any], weights: dict[str, Tensor], path: str | Path
     facts = {name: value for name, value in record["facts"].items() if name in FACTS}
     if wrong := [name for name, values in FACTS.items() if not allows(values, facts.get(name, 0))]:
         raise UserError(f"{path}: says {wrong[0]}={facts.get(wrong[0])}, which cannot be")
-    model = build_model(config, **{**facts, "shape": tuple(facts["shape"])})
+    try:
+        with Bounded(weights):
+            model = build_model(config, **{**facts, "shape": tuple(facts["shape"])})
+    except Exception as error:  # values that are allowed one by one, and together make no model
+        raise refused(path, error) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -160,7 +165,9 @@ def _parts(record: dict[str, Any], groups: Sequence[str], path: str | Path) -> d
     choices, config, facts = (record.get(key) for key in ("choices", "config", "facts"))
     if not (isinstance(choices, dict) and isinstance(config, dict) and isinstance(facts, dict)):
         raise UserError(f"{path}: does not say how the model is made")
-    if "${" in str(record):  # it would be looked up, or worked out, when it is read
+    if len(said := _text(record)) > LONGEST:
+        raise UserError(f"{path}: says far more than vae_lightning would of a model")
+    if "${" in said:  # it would be looked up, or worked out, when it is read
         raise UserError(f"{path}: a value in it refers to something else (${{...}}): vae_lightning did not write that")
     if missing := [group for group in groups if group not in choices or not isinstance(config.get(group), dict)]:
         raise UserError(
@@ -176,9 +183,21 @@ def _parts(record: dict[str, Any], groups: Sequence[str], path: str | Path) -> d
 def _set_values(node: DictConfig, values: dict[str, Any], where: str) -> None:
     for key, value in values.items():
         own = node._get_node(key, validate_access=False)
-        if own is None or (isinstance(value, dict) and not isinstance(own, DictConfig)):
+        if own is None or isinstance(value, dict) != isinstance(own, DictConfig):
             raise UserError(f"{where}.{key}: there is no such key here")
         if isinstance(value, dict):
             _set_values(node[key], value, f"{where}.{key}")
+        elif "_target_" in str(value):  # in a list; no name of code is taken from a file
+            raise UserError(f"{where}.{key}: names code: vae_lightning did not write that")
         elif key != "_target_":
-            OmegaConf.update(node, key, value)
+            try:
+                OmegaConf.update(node, key, value)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{where}.{key}: {first_line(error)}") from error
+
+
+def _text(record: dict[str, Any]) -> str:
+    try:
+        return str(record)
+    except RecursionError:
+        return " " * (LONGEST + 1)

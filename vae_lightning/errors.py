@@ -3,7 +3,7 @@
 
 def first_line(error: Exception) -> str:
     """What an error of OmegaConf or Hydra says, without the state of their insides that follows."""
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 class UserError(Exception):

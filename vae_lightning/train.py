@@ -22,6 +22,7 @@ from torch.distributions import Distribution
 from vae_lightning import objective
 from vae_lightning.build import build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
+from vae_lightning.callback.fitting import fitting
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
 from vae_lightning.callback.pruning import pruning
@@ -30,6 +31,7 @@ from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
 from vae_lightning.errors import ConfigError
 from vae_lightning.lit import LitVAE
+from vae_lightning.opened import epochs
 from vae_lightning.ranks.together import Together
 from vae_lightning.results import device_name, results_of, show, write
 from vae_lightning.resume import find_checkpoint, run_folder
@@ -113,7 +115,8 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     if trainer.is_global_zero:
         log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
         log.info("%s parameters, %s", f"{parameters:,}", device_name(trainer))
-    trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
+    with fitting(run.resumed, run.progress):
+        trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
     seconds = run.progress.elapsed()
     trainer.test(lit, data, ckpt_path=run.best.best_model_path, weights_only=True, verbose=False)
 
@@ -181,7 +184,7 @@ def _resumed(config: DictConfig) -> Path | None:
     if config.ckpt is None:
         return None
     path = find_checkpoint(config.ckpt)
-    done = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    done = epochs(read_checkpoint(path), path)
     if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
     log.info("going on after epoch %d of %s", done, path)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from vae_lightning.callback.kept import Kept
+
 
 def checkpoints(folder: Path, check_val_every_n_epoch: int) -> list[ModelCheckpoint]:
     """The weights with the lowest validation loss, and those after the latest epoch."""
     where = folder / "checkpoints"
-    best = ModelCheckpoint(
+    best = Kept(
         where,
         "best",
         monitor="val/loss",
@@ -19,5 +21,5 @@ def checkpoints(folder: Path, check_val_every_n_epoch: int) -> list[ModelCheckpo
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(where, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = Kept(where, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
