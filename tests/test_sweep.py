@@ -90,7 +90,7 @@ def resumed(own: Path) -> Callable[..., tuple[int, str]]:
 
     def run(*arguments: str, cwd: Path) -> tuple[int, str]:
         write(own, {})
-        line = [sys.executable, "-m", "vae_lightning", "sweep.resume=sweep", *arguments]
+        line = [sys.executable, "-m", "vae_lightning", "sweep.resume=sweep", f"--config-dir={own}", *arguments]
         done = forked.run(line, cwd, forked.environment(PYTHONPATH=str(own)), timeout=240)
         return done.returncode, done.stdout + done.stderr
 
@@ -278,7 +278,9 @@ def test_a_resumed_sweep_has_its_command_line(tmp_path: Path, monkeypatch: pytes
     sources = [{"path": "/own", "provider": "command-line"}, {"path": "hydra.conf", "provider": "hydra"}]
     saved = {"hydra": {"overrides": overrides, "runtime": {"config_sources": sources}}}
     OmegaConf.save(saved, tmp_path / "multirun.yaml")
-    found = expand([f"sweep.resume={tmp_path}", "seed=2"])
+    with pytest.raises(ConfigError, match=f"sweep.resume={tmp_path} --config-dir=/own"):  # it may bring any code
+        expand([f"sweep.resume={tmp_path}", "seed=2"])
+    found = expand([f"sweep.resume={tmp_path}", "--config-dir=/own", "seed=2"])
     assert found[:5] == ["--multirun", "--config-dir=/own", "hydra/launcher=joblib", "loss.beta=1,2", "seed=2"]
     assert found[5:] == [f"hydra.sweep.dir='{tmp_path}'", "+hydra.job.env_set.VAE_LIGHTNING_RESUME='1'"]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -76,6 +77,31 @@ def read(target: str) -> Target:
     parameters = {a.arg: _annotation(a.annotation) for a in [*arguments, *node.args.kwonlyargs]}
     facts = frozenset(a.arg for a in required)
     return Target(parameters, facts, _constant(tree, "NEEDS"), _constant(tree, "TRAITS"))
+
+
+def traits(target: str) -> Mapping[str, Any]:
+    """What the source of `package.module.name` says of itself; empty where there is none.
+
+    The name may come from a stranger: nothing is imported to find it, and nothing of it is worked out.
+
+    >>> traits("vae_lightning.likelihood.bernoulli.Bernoulli")["density"], traits("antigravity.nowhere.Name")
+    (True, {})
+    """
+    path, spec = None, None
+    names = target.split(".")[:-1]
+    for i in range(len(names)):
+        whole = ".".join(names[: i + 1])
+        found = (finder.find_spec(whole, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next(filter(None, found), None)
+        if spec is None:
+            return {}
+        path = spec.submodule_search_locations or []
+    if spec is None or not str(spec.origin).endswith(".py"):
+        return {}
+    for node in _parse(Path(str(spec.origin))).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "TRAITS" for t in node.targets):
+            return dict(ast.literal_eval(node.value))
+    return {}
 
 
 def _base(tree: ast.Module, node: ast.stmt) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from vae_lightning.atomic import replaced
@@ -20,6 +20,7 @@ from vae_lightning.errors import NonFiniteError, UserError, first_line
 from vae_lightning.export import folder
 from vae_lightning.finite import first_not_finite
 from vae_lightning.model.vae import VAE
+from vae_lightning.opened import Bounded, check, opened, refused
 from vae_lightning.paths import CONF
 from vae_lightning.resume import BEST, find_checkpoint, instead
 from vae_lightning.schema import Count, NonNegativeInt, allows
@@ -27,6 +28,7 @@ from vae_lightning.whole import Hashed, beside, damage, expect
 
 FORMAT = 2  # Lightning's checkpoint callbacks no longer name files; `made_with`
 FORMATS = (1, 2)  # that can be read: a small checkpoint of each is in the tests
+LONGEST = 2**16  # characters of a record: those of all options together have some thousands
 GROUPS = ("model", "posterior", "prior", "likelihood")  # what a model is made of
 FACTS = {"shape": tuple[Count, Count, Count]} | dict.fromkeys(
     ("n_train", "n_classes", "n_labelled", "n_context"), NonNegativeInt
@@ -77,26 +79,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it is damaged, or not one of this framework's; names another one beside it that is whole.
     """
     try:
-        why = damage(path) or _packed(path)
-        checkpoint = None if why else torch.load(path, map_location="cpu", weights_only=True)
+        why = damage(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a file can be anything
-        why = first_line(error) if isinstance(error, MemoryError) else "it holds what no checkpoint of a model does"
-    if why:
+    if why is not None:
         raise UserError(f"{path}: damaged, or not a checkpoint: {why}{instead(path)}")
+    checkpoint = opened(path)
     if not isinstance(checkpoint, dict) or not isinstance(record := checkpoint.get("vae_lightning"), dict):
         raise UserError(f"{path}: not a checkpoint of vae_lightning")
     if record.get("format") not in FORMATS:
-        raise UserError(f"{path}: of another version of vae_lightning (format {record.get('format')})")
+        raise UserError(f"{path}: of another version of vae_lightning (format {str(record.get('format'))[:20]})")
+    check(checkpoint, path)
     return checkpoint
-
-
-def _packed(path: Path) -> str | None:
-    """torch compresses nothing, so that what is compressed could only grow beyond all memory."""
-    with zipfile.ZipFile(path) as archive:
-        packed = [file.filename for file in archive.infolist() if file.compress_type != zipfile.ZIP_STORED]
-    return f"{packed[0]} in it is compressed" if packed else None
 
 
 def describe(config: DictConfig, choices: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +151,11 @@ def rebuild(record: dict[str, Any], weights: dict[str, Tensor], path: str | Path
     facts = {name: value for name, value in record["facts"].items() if name in FACTS}
     if wrong := [name for name, values in FACTS.items() if not allows(values, facts.get(name, 0))]:
         raise UserError(f"{path}: says {wrong[0]}={facts.get(wrong[0])}, which cannot be")
-    model = build_model(config, **{**facts, "shape": tuple(facts["shape"])})
+    try:
+        with Bounded(weights):
+            model = build_model(config, **{**facts, "shape": tuple(facts["shape"])})
+    except Exception as error:  # values that are allowed one by one, and together make no model
+        raise refused(path, error) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -198,7 +196,9 @@ def _parts(record: dict[str, Any], groups: Sequence[str], path: str | Path) -> d
     choices, config, facts = (record.get(key) for key in ("choices", "config", "facts"))
     if not (isinstance(choices, dict) and isinstance(config, dict) and isinstance(facts, dict)):
         raise UserError(f"{path}: does not say how the model is made")
-    if "${" in str(record):  # it would be looked up, or worked out, when it is read
+    if len(said := _text(record)) > LONGEST:
+        raise UserError(f"{path}: says far more than vae_lightning would of a model")
+    if "${" in said:  # it would be looked up, or worked out, when it is read
         raise UserError(f"{path}: a value in it refers to something else (${{...}}): vae_lightning did not write that")
     if missing := [group for group in groups if group not in choices or not isinstance(config.get(group), dict)]:
         raise UserError(
@@ -214,9 +214,21 @@ def _parts(record: dict[str, Any], groups: Sequence[str], path: str | Path) -> d
 def _set_values(node: DictConfig, values: dict[str, Any], where: str) -> None:
     for key, value in values.items():
         own = node._get_node(key, validate_access=False)
-        if own is None or (isinstance(value, dict) and not isinstance(own, DictConfig)):
+        if own is None or isinstance(value, dict) != isinstance(own, DictConfig):
             raise UserError(f"{where}.{key}: there is no such key here")
         if isinstance(value, dict):
             _set_values(node[key], value, f"{where}.{key}")
+        elif "_target_" in str(value):  # in a list; no name of code is taken from a file
+            raise UserError(f"{where}.{key}: names code: vae_lightning did not write that")
         elif key != "_target_":
-            OmegaConf.update(node, key, value)
+            try:
+                OmegaConf.update(node, key, value)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{where}.{key}: {first_line(error)}") from error
+
+
+def _text(record: dict[str, Any]) -> str:
+    try:
+        return str(record)
+    except RecursionError:
+        return " " * (LONGEST + 1)

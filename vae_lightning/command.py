@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from vae_lightning import command_line, signals
 from vae_lightning.check import plain
+from vae_lightning.confined import confine
 from vae_lightning.errors import NO_ROOM, ConfigError, UserError, of_disk
 from vae_lightning.help import text
 from vae_lightning.importing import uncollected
@@ -75,6 +76,7 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
         job: does the work; may raise `UserError`. A function of a module, so that launchers can send it.
         expand: completes the arguments before they are read.
     """
+    confine()
     program = "vae_lightning" if name == "config" else f"vae_lightning.{name}"
     try:
         sys.argv[1:] = expand(sys.argv[1:])
@@ -89,6 +91,9 @@ def run(name: str, job: Callable[[DictConfig], Any], expand: Callable[[Sequence[
             wrong = command_line.check(overrides, searchpath, flags.multirun, name)
     except ConfigError as error:
         wrong = [str(error)]
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     if wrong:
         _refuse(program, wrong)
     if threading.excepthook is threading.__excepthook__:

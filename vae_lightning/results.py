@@ -16,6 +16,7 @@ from rich.table import Table
 import vae_lightning
 from vae_lightning.atomic import write_json
 from vae_lightning.errors import UserError
+from vae_lightning.schema import allows
 from vae_lightning.units import UNITS
 
 DIGITS = {"bits_per_dim": 4, "accuracy": 4}
@@ -65,9 +66,38 @@ def read(path: Path, again: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it, and {again} again") from error
+    if not isinstance(found, dict) or not _ours(found):
+        raise UserError(f"{path}: damaged, or not written by vae_lightning; delete it, and {again} again")
+    return found
+
+
+def _ours(found: dict[str, Any]) -> bool:
+    """Whether `results.json`, or `evaluate.json`, is made as it is written here: a stranger may have written it."""
+    numbers = [found.get("test", {}), found.get("val", {})]
+    metrics, data = found.get("metrics", {}), found.get("data", {})
+    if not all(isinstance(part, dict) for part in (*numbers, metrics, data)):
+        return False
+    if not all(allows(float, value) for part in numbers for value in part.values()):
+        return False
+    texts = found.get("best_checkpoint", ""), found.get("checkpoint", ""), data.get("name", "")
+    return all(isinstance(text, str) for text in texts) and all(map(_is_entry, metrics.values()))
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("skipped", ""), str):
+        return False
+    values, settings = entry.get("values", {}), entry.get("settings", {})
+    if not isinstance(settings, dict) or not isinstance(values, dict):
+        return False
+    return all(isinstance(v, dict) for v in values.values()) and all(
+        allows(float, v.get("value"))
+        and allows(float | None, v.get("standard_error"))
+        and all(isinstance(v.get(key) or "", str) for key in ("unit", "note", "better"))
+        for v in values.values()
+    )
 
 
 def write(results: dict[str, Any], path: Path, told: str = "test") -> None:

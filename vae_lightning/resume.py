@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from vae_lightning.errors import ConfigError, first_line
+from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.override import key, quoted
 from vae_lightning.paths import expanded
+from vae_lightning.stranger import inside, read_overrides
 from vae_lightning.whole import damage
 
 log = logging.getLogger("vae_lightning")
@@ -92,7 +89,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """A command line with `ckpt=` completed by the overrides and the folder of the run that it continues.
 
     Raises:
-        ConfigError: the checkpoint does not exist, or is damaged.
+        ConfigError: the checkpoint does not exist, is damaged, or the folder says what no file may say.
+        UserError: a link leads out of the folder.
     """
     keys = [key(a) for a in arguments]
     given = dict(zip(keys, arguments, strict=True))
@@ -107,14 +105,13 @@ def expand(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"ckpt={error}") from error
     if (why := damage(checkpoint)) is not None:  # whose folder is then that of no run
         raise ConfigError(f"ckpt={checkpoint}: damaged, or not a checkpoint: {why}{instead(checkpoint)}")
-    folder = run_folder(checkpoint)
-    saved = folder / ".hydra" / "overrides.yaml"
+    folder = inside(run_folder(checkpoint))
     try:
-        old = [str(o) for o in OmegaConf.load(saved)] if saved.is_file() else []
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        why = f"{saved} is damaged ({first_line(error)})"
-        raise ConfigError(f"ckpt={value}: {why}; delete it, and say all options of the run again") from error
-    kept = [o for o in old if (name := key(o)) and name not in {*given, *ONCE} and not name.startswith("hydra")]
+        kept = read_overrides(folder / ".hydra" / "overrides.yaml", [*keys, *ONCE])
+    except ConfigError:
+        raise
+    except UserError as error:
+        raise ConfigError(f"ckpt={value}: {error}; delete it, and say all options of the run again") from error
     where = [] if "hydra.run.dir" in given else [f"hydra.run.dir={quoted(folder)}"]
     rest = [f"ckpt={quoted(checkpoint)}" if name == "ckpt" else a for name, a in zip(keys, arguments, strict=True)]
     return [*kept, *rest, *where]

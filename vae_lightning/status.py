@@ -5,13 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from vae_lightning.atomic import write_json
+from vae_lightning.schema import Range, allows
 
 NAME = "status.json"
 OUTPUT = "output.log"  # beside it, of a job of a sweep: all that it printed
 RUNNING, DONE, FAILED, PRUNED, INTERRUPTED = "running", "done", "failed", "pruned", "interrupted"
+Texts = list[str] | tuple[()]  # also none
+KINDS: dict[str, Any] = {
+    "state": str,
+    "overrides": Texts,
+    "objective": Texts,
+    "reason": str | None,
+    "seconds": float,
+    "epoch": int,
+    "epochs": int,
+    "alone": str | None,
+    "pid": Annotated[int, Range(0, 2**31 - 1)],
+    "host": str,
+    "job": str | None,
+}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -24,12 +39,28 @@ def read(folder: Path) -> dict[str, Any]:
     >>> read(folder)
     {'state': 'done', 'overrides': ['loss.beta=4'], 'result': 101.5}
     """
+    path = folder / NAME
+    if not path.is_file():  # a pipe would be waited for
+        return {}
     try:
-        return dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    except (ValueError, TypeError):  # not ours, or damaged: as if nothing were known
-        return {}
+    return known if isinstance(known, dict) and _ours(known) else {}  # not ours, or damaged: as if nothing were known
+
+
+def _ours(known: Mapping[str, Any]) -> bool:
+    """Whether these are values that `vae_lightning.job` and the launchers write."""
+    if not all(name not in known or allows(kind, known[name]) for name, kind in KINDS.items()):
+        return False
+    values, found, names = known.get("values", {}), known.get("result"), known.get("objective")
+    if not (isinstance(values, dict) and all(allows(float, value) for value in values.values())):
+        return False
+    if ("epoch" in known) != ("epochs" in known):
+        return False
+    several = found if isinstance(found, list) else [found]
+    good = all(allows(float, value) for value in several) and len(several) == len(several if names is None else names)
+    return good or known.get("state") != DONE
 
 
 def own(overrides: Sequence[str]) -> list[str]:

@@ -22,6 +22,8 @@ from torch.distributions import Distribution
 from vae_lightning import objective, signals
 from vae_lightning.build import NO_MEMORY, build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
+from vae_lightning.callback.fits import Fits
+from vae_lightning.callback.fitting import fitting
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
 from vae_lightning.callback.pruning import pruning
@@ -33,6 +35,7 @@ from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.lit import LitVAE
+from vae_lightning.opened import place
 from vae_lightning.ranks.together import Together
 from vae_lightning.results import device_name, results_of, show, write
 from vae_lightning.resume import find_checkpoint, run_folder
@@ -91,6 +94,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         config.trainer,
         callbacks=[
             Together(config, choices),
+            Fits(),
             Resume(config.resume.override or []),
             *pictures,
             progress,
@@ -131,7 +135,7 @@ def train(config: DictConfig, choices: dict[str, Any], folder: Path) -> float:
     if trainer.is_global_zero:
         log.info("%s, %d images of %s", data.name, data.n_train, "x".join(map(str, data.shape)))
         log.info("%s parameters, %s", f"{parameters:,}", device_name(trainer))
-    with signals.patient():
+    with signals.patient(), fitting(run.resumed, run.progress):
         trainer.fit(lit, data, ckpt_path=run.resumed, weights_only=True)
     seconds = run.progress.elapsed()
     with signals.patient():
@@ -211,11 +215,9 @@ def _resumed(config: DictConfig) -> tuple[Path | None, dict[str, Any]]:
         return None, {}
     path = find_checkpoint(config.ckpt)
     checkpoint = read_checkpoint(path)
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-    done = epochs["processed"]
+    done, midst = place(checkpoint, path)
     if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
         raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
-    midst = epochs["started"] > done
     for change in settle(checkpoint["vae_lightning"]["config"], config, midst, path):
         if change.key not in ("ckpt", "resume.override"):
             log.info("going on with %s=%s; it was %s", change.key, change.now, change.before)

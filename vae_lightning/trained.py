@@ -14,13 +14,16 @@ from torch.distributions import Distribution
 
 from vae_lightning import noise
 from vae_lightning.build import make
+from vae_lightning.check import plain
 from vae_lightning.checkpoint import GROUPS, read_model, rebuild, recorded
 from vae_lightning.compose import compose
 from vae_lightning.context import one_hot
 from vae_lightning.data.images import Images
 from vae_lightning.data.pixels import binary, scaled
-from vae_lightning.errors import ConfigError
+from vae_lightning.errors import ConfigError, UserError
 from vae_lightning.resume import BEST, find_checkpoint, run_folder
+from vae_lightning.schema import NonNegativeInt, allows
+from vae_lightning.stranger import inside
 
 Split = Literal["train", "val", "test"]
 
@@ -56,24 +59,35 @@ class Trained:
 
     def __init__(self, path: str | Path, root: str | None = None, device: str = "auto") -> None:
         self.checkpoint = find_checkpoint(path, BEST)
-        self.folder = run_folder(self.checkpoint)
+        self.folder = inside(run_folder(self.checkpoint))
         self.device = device_of(device)
         self.record, weights = read_model(self.checkpoint)
         self.model = rebuild(self.record, weights, path).to(self.device)
-        self.config: dict[str, Any] = self.record["config"]  # of the training, as plain values
+        self._known = recorded(self.record, (*GROUPS, "data"), path)
+        own = {group: plain(self._known[group]) for group in (*GROUPS, "data")}  # names of code are those of conf/
+        self.config: dict[str, Any] = {**self.record["config"], **own}  # of the training, as plain values
         self.choices: dict[str, str] = self.record["choices"]
         self._root = root
+        texts = all(isinstance(text, str) for choice in self.choices.items() for text in choice)
+        if not texts or not allows(NonNegativeInt, self.config.get("seed")):
+            raise UserError(f"{path}: does not say which data it was trained on")
 
     @cached_property
     def data(self) -> Images:
         """The data set, split as it was in training."""
-        config = recorded(self.record, (*GROUPS, "data"), self.folder).data
+        config = self._known.data.copy()
         own = compose([f"data={self.choices['data']}"])[0].data
         root = self._root or next((r for r in (self.config["data"]["root"],) if r and _is_folder(r)), own.root)
         if "mirror" in config.source:
             config.source.mirror = own.source.mirror
         config.root = root
         images: Images = make(config, seed=self.config["seed"], minibatches_per_step=1, accumulate_grad_batches=1)
+        facts, classes = self.record["facts"], self.model.n_context
+        if list(images.shape) != list(facts["shape"]) or classes not in (0, images.n_classes):
+            shapes = ("x".join(map(str, shape)) for shape in (facts["shape"], images.shape))
+            raise UserError(
+                f"{self.folder}: its model is for images of {next(shapes)}, and its data are {next(shapes)}"
+            )
         return images
 
     def images(self, split: Split, n: int | None = None) -> tuple[Tensor, Tensor]:

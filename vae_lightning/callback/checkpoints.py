@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
+from vae_lightning.errors import UserError
 from vae_lightning.whole import damage
 
 log = logging.getLogger("vae_lightning")
@@ -36,6 +38,8 @@ class Kept(ModelCheckpoint):
         score = state_dict["best_model_score"]
         if score is None:
             return
+        if not isinstance(score, Tensor) or score.numel() != 1:
+            raise UserError("callbacks: the best score is no number")
         why = damage(self.path) if self.path.is_file() else "it is missing"
         if why is not None:
             log.warning("%s: %s; the next validation makes a new one", self.path, why)

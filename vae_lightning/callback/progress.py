@@ -52,6 +52,11 @@ class Progress(Callback):
         self.seconds, self.images, self._since = 0.0, 0, 0.0
         self._before, self._started = 0.0, time.perf_counter()
 
+    @property
+    def begun(self) -> bool:
+        """Whether this process has begun an epoch."""
+        return self._since > 0
+
     def elapsed(self) -> float:
         """Seconds since the run was started, those that it lay still left out."""
         return self._before + time.perf_counter() - self._started

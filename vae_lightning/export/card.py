@@ -13,8 +13,10 @@ from omegaconf import OmegaConf
 from vae_lightning.atomic import replaced
 from vae_lightning.evaluate.evaluate import formatted, read
 from vae_lightning.export.onnx import Part
+from vae_lightning.report.files import plain
 from vae_lightning.results import DIGITS, UNITS, versions
 from vae_lightning.results import read as read_json
+from vae_lightning.stranger import read_yaml, texts
 from vae_lightning.trained import Trained
 
 NAME = "README.md"
@@ -42,12 +44,12 @@ def card(
     results, found = _results(trained), _findings(trained)
     data = results.get("data", {}).get("name", trained.choices["data"])
     images = "x".join(map(str, trained.record["facts"]["shape"]))
-    title = f"Variational autoencoder of {data}"
+    title = f"Variational autoencoder of {plain(data)}"
     sections = [
         f"---\n{OmegaConf.to_yaml(_front(trained, parts, data, results, found, license))}---",
         f"# {title}",
         f"Made with vae_lightning {versions()['vae-lightning']}, for images of {images} (channels x height x width):",
-        _table(("", "option"), ((group, f"`{name}`") for group, name in trained.choices.items())),
+        _table(("", "option"), ((plain(group), _code(name)) for group, name in trained.choices.items())),
         *(f"![{Path(name).stem}]({name})\n\n{PICTURES[name]}." for name in pictures),
         *_worth(results, found),
         _use(trained, repo),
@@ -107,13 +109,17 @@ def _worth(results: dict[str, Any], found: dict[str, Any]) -> list[str]:
     head = ("", "value", "unit", "")
     sections = []
     if results:
-        rows = ((k, f"{v:.{DIGITS.get(k, 2)}f}", UNITS.get(k, ""), "") for k, v in results["test"].items())
+        tested = results.get("test", {}).items()
+        rows = ((plain(k), f"{v:.{DIGITS.get(k, 2)}f}", UNITS.get(k, ""), "") for k, v in tested)
         sections += ["## Test set, after training", _table(head, rows)]
     for name, entry in found.items():
         if values := entry.get("values"):
-            rows = ((k, formatted(v), v.get("unit", ""), v.get("note", "")) for k, v in values.items())
-            settings = ", ".join(f"{k}={v}" for k, v in entry.get("settings", {}).items())
-            sections += [f"## Test set: {name}" + (f" ({settings})" if settings else ""), _table(head, rows)]
+            rows = (
+                (plain(k), formatted(v), plain(v.get("unit") or ""), plain(v.get("note") or ""))
+                for k, v in values.items()
+            )
+            settings = plain(", ".join(f"{k}={v}" for k, v in entry.get("settings", {}).items()))
+            sections += [f"## Test set: {plain(name)}" + (f" ({settings})" if settings else ""), _table(head, rows)]
     return sections
 
 
@@ -138,7 +144,7 @@ def _onnx(parts: Sequence[Part]) -> list[str]:
     if not parts:
         return []
     rows = [
-        (f"no `{p.file}`", "", "", p.reason)
+        (f"no `{p.file}`", "", "", plain(p.reason))
         if p.reason
         else (f"`{p.file}`", _shapes(p.inputs), _shapes(p.outputs), f"{p.difference:.1e}")
         for p in parts
@@ -160,11 +166,19 @@ def _made(trained: Trained) -> list[str]:
     saved = trained.folder / ".hydra" / "overrides.yaml"
     if not saved.is_file():
         return []
-    overrides = [str(o) for o in OmegaConf.load(saved)]
+    overrides = texts(read_yaml(saved), saved)
     kept = [o for o in overrides if not o.lstrip("+~").startswith(("hydra", "ckpt=", "data.root="))]
+    if any("`" in o or not o.isprintable() for o in kept):  # it would end the listing, and go on as it likes
+        return []
     return ["## Made by", f"```bash\n{shlex.join(['python', '-m', 'vae_lightning', *kept])}\n```"]
 
 
+def _code(text: str) -> str:
+    """A name in the letters of code; what is none cannot leave them."""
+    return "`" + "".join(c if c.isprintable() and c not in "`|<>" else "_" for c in text) + "`"
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    """Cells are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_lightning.atomic import replaced
+from vae_lightning.confined import confine
 from vae_lightning.errors import UserError, first_line
 from vae_lightning.model.vae import VAE
 from vae_lightning.progress import track
@@ -73,6 +74,7 @@ def convert(vae: VAE, x: Tensor, c: Tensor, folder: Path, tolerance: float) -> l
     Raises:
         UserError: onnxruntime is not installed, or the difference is larger.
     """
+    confine()
     try:
         import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
         import onnxscript  # noqa: F401

@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from vae_lightning import status
 from vae_lightning.errors import ConfigError
 from vae_lightning.override import key
 from vae_lightning.ranks.place import Place, job, place, restarts
+from vae_lightning.stranger import read_yaml, texts
 
 SILENT = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 OWN = ("hydra.run.dir", "hydra.sweep.dir", "ckpt")  # whoever says one of these wants a folder of his own
@@ -76,8 +75,8 @@ def _slurm(arguments: Sequence[str], multirun: bool) -> list[str]:
 
 def _before(folder: Path, multirun: bool) -> list[str] | None:
     """What was said when something was last started in `folder`."""
-    if multirun and (folder / "multirun.yaml").is_file():
-        return _said([str(o) for o in OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task])
+    if multirun and (saved := folder / "multirun.yaml").is_file():
+        return _said(texts(read_yaml(saved)["hydra"]["overrides"]["task"], saved))
     known = status.read(folder)
     return _said(known["overrides"]) if "overrides" in known else None
 

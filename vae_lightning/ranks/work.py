@@ -17,6 +17,7 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
 from vae_lightning import child, signals
+from vae_lightning.confined import stay_here
 from vae_lightning.errors import UserError
 
 HOST = "127.0.0.1"
@@ -82,6 +83,7 @@ def _arrive(order: Order, meeting: int | None) -> Any:
     os.environ.update({name: str(n) for name, n in counts.items()})
     os.environ.update({"TORCHELASTIC_RUN_ID": "vae_lightning", "TORCHELASTIC_USE_AGENT_STORE": "True"})
     os.environ.update({"MASTER_ADDR": HOST, "MASTER_PORT": str(order.port)})
+    stay_here()
     from lightning.fabric.utilities import rank_zero
     from torch.distributed import TCPStore
 

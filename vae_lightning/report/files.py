@@ -55,8 +55,23 @@ def _heads(tables: Sequence[Table]) -> tuple[list[str], list[str]]:
 def _write(head: Sequence[str], rows: Sequence[dict[str, Any]], path: Path) -> None:
     with replaced(path, newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, head, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({key: typed(key) for key in head})
+        writer.writerows({key: typed(value) for key, value in row.items()} for row in rows)
+
+
+def typed(value: Any) -> Any:
+    """What a spreadsheet would take for a formula, with a mark that it is text.
+
+    >>> typed("=1+1"), typed("-1e-3"), typed("mlp"), typed(-2.0)
+    ("'=1+1", '-1e-3', 'mlp', -2.0)
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def cell(row: Row, key: str, digits: int) -> str:

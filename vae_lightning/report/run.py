@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from vae_lightning import status
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.paths import expanded
 from vae_lightning.resume import by_number, run_folder
+from vae_lightning.stranger import read_yaml, texts
 from vae_lightning.sweep import summary
 
+LARGEST = 1e15  # numbers beyond are no results, and nothing can be drawn to their scale
 Curve = list[tuple[int, float]]  # optimiser steps, value
 
 
@@ -61,8 +58,15 @@ class Run:
     @property
     def pictures(self) -> list[Path]:
         """The figures that were drawn."""
-        found = [p for p in (self.folder / "figures").glob("*") if p.suffix in (".png", ".gif")]
+        found = [p for p in (self.folder / "figures").glob("*") if p.suffix in (".png", ".gif") and self._own(p)]
         return sorted(found, key=lambda p: (p.stem == "curves", p.name))
+
+    def _own(self, picture: Path) -> bool:
+        """Whether it is a picture, and lies here: what a link leads to is not to be shown to others."""
+        if not picture.is_file() or not picture.resolve().is_relative_to(self.folder.resolve()):
+            return False
+        with picture.open("rb") as file:
+            return file.read(4) in (b"\x89PNG", b"GIF8")
 
 
 def find(paths: Sequence[str]) -> list[Path]:
@@ -99,15 +103,18 @@ def read(folder: Path, name: str) -> Run:
         path = folder / what
         if not path.is_file():
             return nothing
+        if not path.resolve().is_relative_to(folder.resolve()):
+            troubles.append(f"{what} is a link out of the folder, and was left out")
+            return nothing
         try:
             return reader(path)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException) as error:
+        except Exception as error:  # a stranger may have written anything into it
             troubles.append(f"{what} is damaged and was left out ({first_line(error) or type(error).__name__})")
             return nothing
 
-    config = attempt(".hydra/config.yaml", lambda path: flat(_yaml(path)), {})
+    config = attempt(".hydra/config.yaml", lambda path: flat(_mapping(read_yaml(path))), {})
     choices = attempt(".hydra/hydra.yaml", _choices, {})
-    overrides = attempt(".hydra/overrides.yaml", lambda path: [str(o) for o in _yaml(path)], [])
+    overrides = attempt(".hydra/overrides.yaml", lambda path: texts(read_yaml(path), path), [])
     results, tested = attempt("results.json", _results, ({}, {}))
     judged, found = attempt("evaluate.json", _judged, ({}, {}))
     curves = attempt("metrics.csv", _curves, {})
@@ -126,13 +133,15 @@ def flat(node: Any, path: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in flat(value, f"{path}.{key}" if path else str(key)).items()}
 
 
-def _yaml(path: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+def _mapping(node: Any) -> dict[str, Any]:
+    if not isinstance(node, dict):
+        raise ValueError("keys and values were expected")
+    return node
 
 
 def _choices(path: Path) -> dict[str, Any]:
-    chosen = _yaml(path)["hydra"]["runtime"]["choices"]
-    return {group: option for group, option in chosen.items() if "/" not in group}
+    chosen = _mapping(read_yaml(path)["hydra"]["runtime"]["choices"])
+    return {str(group): option for group, option in chosen.items() if "/" not in str(group)}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -143,8 +152,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _finite(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, no finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+        raise ValueError(f"{name} is {value!r}, no finite number"[:200])
     return float(value)
 
 
@@ -159,13 +168,13 @@ def _judged(path: Path) -> tuple[dict[str, Any], dict[str, Number]]:
     for metric, entry in judged.items():
         for key, value in entry.get("values", {}).items():
             name = f"{metric}/{key}"
-            error = value.get("standard_error")
+            error, better = value.get("standard_error"), value.get("better")
             found[name] = Number(
                 _finite(value["value"], name),
                 str(value.get("unit", "")),
                 None if error is None else _finite(error, f"standard error of {name}"),
                 str(value.get("note", "")),
-                value.get("better"),
+                better if better in ("lower", "higher") else None,
             )
     return judged, found
 
@@ -176,7 +185,8 @@ def _curves(path: Path) -> dict[str, Curve]:
         for row in csv.DictReader(file):
             for name, text in row.items():
                 if text and name != "step":
-                    curves.setdefault(name, []).append((int(row["step"]), _finite(float(text), name)))
+                    step = int(_finite(int(row["step"]), "step"))
+                    curves.setdefault(name, []).append((step, _finite(float(text), name)))
     return curves
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vae_lightning.check import read
-from vae_lightning.errors import ConfigError
+from vae_lightning.check import traits
 from vae_lightning.report.difference import label, settings, telling
 from vae_lightning.report.run import Run
 
@@ -53,10 +52,10 @@ def _measure(run: Run) -> dict[str, str]:
 
 def _density(run: Run) -> bool | None:
     try:
-        traits = read(str(run.config.get("likelihood._target_"))).traits
-    except (ConfigError, ValueError):  # an option of somebody else's, that is not here
+        density = traits(str(run.config.get("likelihood._target_"))).get("density")
+    except (ValueError, TypeError, SyntaxError, OSError, ImportError, RecursionError):  # no module, or none in Python
         return None
-    return traits.get("density")
+    return density if isinstance(density, bool) else None
 
 
 def _binarised(measure: dict[str, str]) -> str:

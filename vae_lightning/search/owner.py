@@ -22,10 +22,10 @@ def ended(owner: Mapping[str, Any]) -> bool:
     """
     if owner.get("host") != socket.gethostname():
         return False
-    pid = int(owner["pid"])
     try:
+        pid = int(owner["pid"])
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, KeyError, TypeError, ValueError, OverflowError):  # gone, or never a process
         return True
     except PermissionError:
         return False

@@ -57,6 +57,18 @@ def grid(known: Space) -> Iterator[dict[str, Any]]:
     return (dict(zip(known, values, strict=True)) for values in itertools.product(*map(_values, known, known.values())))
 
 
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution has this value.
+
+    >>> holds(IntDistribution(1, 3), 2), holds(IntDistribution(1, 3), "2"), holds(CategoricalDistribution(("a",)), "b")
+    (True, False, False)
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and distribution._contains(distribution.to_internal_repr(value))
+
+
 def _distribution(override: Override) -> BaseDistribution:
     sweep, said = override.value(), override.input_line
     tags = set(getattr(sweep, "tags", ()))

@@ -21,7 +21,7 @@ from vae_lightning.errors import ConfigError
 from vae_lightning.search import method, owner
 from vae_lightning.search.heart import Heart
 from vae_lightning.search.plan import Plan, again, counts
-from vae_lightning.search.space import grid
+from vae_lightning.search.space import grid, holds
 from vae_lightning.search.store import Store
 from vae_lightning.sweep.resume import is_resumed
 from vae_lightning.sweep.summary import reason
@@ -88,7 +88,20 @@ class Search:
             if known.get("state") in (status.DONE, status.PRUNED, status.FAILED):
                 self.tell(trial.number, None)
             else:
-                yield trial.number, list(trial.user_attrs["overrides"]), begun
+                yield trial.number, self._overrides(trial), begun
+
+    def _overrides(self, trial: FrozenTrial) -> list[str]:
+        """Of a job: from values of this search's own space. Whoever wrote the storage may have put anything beside it.
+
+        Raises:
+            ConfigError: the trial has none.
+        """
+        if not all(holds(distribution, trial.params.get(key)) for key, distribution in self.plan.space.items()):
+            raise ConfigError(
+                f"hydra.sweeper.study_name={self.study.study_name}: trial {trial.number} of this study is none of this "
+                "search's space; say another name"
+            )
+        return self.spell(trial.params)
 
     def tell(self, number: int, returned: Any) -> None:
         """Record how a job has ended: by its status, or else by what it returned."""

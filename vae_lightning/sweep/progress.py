@@ -87,6 +87,6 @@ def outcome(known: Mapping[str, Any]) -> str:
         return "ended, without a status"
     if known["state"] != status.DONE:
         return f"{known['state']}: {reason(known)}"
-    found = zip(known["objective"], status.results(known), strict=True)
+    found = zip(known.get("objective", []), status.results(known), strict=False)
     said = "  ".join(f"{name} {value:.2f}" for name, value in found)
-    return f"{said}  in {known['seconds']:.0f} s"
+    return f"{said}  in {known.get('seconds', 0):.0f} s"

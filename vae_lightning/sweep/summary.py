@@ -18,6 +18,7 @@ from vae_lightning.objective import direction
 from vae_lightning.resume import by_number
 
 Status = Mapping[str, Any]
+UNKNOWN = {"state": status.RUNNING, "overrides": [], "objective": []}
 MOST = 40  # rows of either kind
 
 
@@ -32,7 +33,7 @@ class Summary(Callback):
 def jobs(folder: Path) -> dict[Path, dict[str, Any]]:
     """The status of each job of a sweep, by its folder. One that cannot be read is of a job that has not ended well."""
     found = sorted((p.parent for p in folder.rglob(status.NAME)), key=by_number)
-    return {path: {"state": status.RUNNING, "overrides": [], **status.read(path)} for path in found}
+    return {path: {**UNKNOWN, **status.read(path)} for path in found}
 
 
 def show(folder: Path) -> int:
@@ -43,7 +44,7 @@ def show(folder: Path) -> int:
     best = sorted(good, key=lambda path: _rank(every[path]))
     shown = sorted({*best[:MOST], *bad[:MOST], *[path for path in every if len(every) <= MOST]}, key=by_number)
     common = set.intersection(*(set(known["overrides"]) for known in every.values())) if len(every) > 1 else set()
-    names: list[str] = next((known["objective"] for known in every.values() if "objective" in known), [])
+    names: list[str] = next((known["objective"] for known in every.values() if known["objective"]), [])
     table = Table(title=f"{len(every)} jobs", caption=" ".join(_kept(every, common)) or None)
     for column in ("job", "overrides", *names, "seconds", "state"):
         table.add_column(column, overflow="fold", justify="left" if column in ("overrides", "state") else "right")
@@ -93,7 +94,7 @@ def _kept(every: Mapping[Path, Status], common: Iterable[str]) -> list[str]:
 
 def _rank(known: Status) -> float:
     """Lower is better, by the first of several objectives."""
-    value, name = status.results(known)[0], known["objective"][0]
+    value, name = status.results(known)[0], "".join(known["objective"][:1])
     return -value if direction(name) == "maximize" else value
 
 

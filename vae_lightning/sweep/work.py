@@ -29,6 +29,7 @@ def work(orders: Sequence[Order], connection: Connection, place: int, places: in
 def enter(place: int, places: int) -> None:
     """The first thing in a new process."""
     child.lead()
+    setup_globals()  # what a folder's name is made of
     if places > 1:
         cores(places)
         gpus(place, places)
