@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from vae_lightning.override import quoted
+from vae_lightning.whole import beside
 
 
 @dataclass
@@ -133,7 +134,7 @@ def _state_of_best(**values: Any) -> Change:
     def change(content: Content, witness: Witness) -> None:
         for name, state in content["callbacks"].items():
             if name.startswith("ModelCheckpoint"):
-                state.pop("dirpath")
+                state.pop("dirpath", None)
                 state |= {key: value(content, witness) if callable(value) else value for key, value in values.items()}
 
     return change
@@ -146,7 +147,7 @@ def _removing(content: Content, witness: Witness) -> None:
     """
     for name, state in content["callbacks"].items():
         if name.startswith("ModelCheckpoint"):
-            state.pop("dirpath")
+            state.pop("dirpath", None)
             victim = f"{witness.folder}/downloads/run/checkpoints/{'../' * 20}{witness.victim.relative_to('/')}"
             score = torch.tensor(float("inf"))
             state |= {
@@ -321,8 +322,8 @@ CHECKPOINTS: dict[str, Change] = {
     ),
     **{f"type: callbacks={value!r}": _set("callbacks", to=value) for value in ([], "x", {"Progress": 3})},
     "type: Progress": _set("callbacks", "Progress", to={"seconds": "x", "images": None, "elapsed": []}),
-    "type: scores": _state_of_best(best_k_models={"a": "x"}),
-    "type: no scores": _state_of_best(best_k_models=3, best_model_path=7, kth_value="x"),
+    "type: scores": _state_of_best(best_model_score="x"),
+    "type: no scores": _state_of_best(best_k_models=3, best_model_path=7, kth_value="x", best_model_score=4),
     **{f"type: optimizer_states={value!r}": _set("optimizer_states", to=value) for value in (None, [], [3], [{}])},
     "type: param_groups": _set("optimizer_states", 0, "param_groups", to="x"),
     "type: lr": _set("optimizer_states", 0, "param_groups", 0, "lr", to="x"),
@@ -351,11 +352,20 @@ def write_checkpoint(path: Path, change: Change, witness: Witness) -> None:
         torch.save(content, path)
     finally:
         sys.setrecursionlimit(before)
+    beside(path).unlink(missing_ok=True)
+
+
+def _strange(folder: Path) -> list[Path]:
+    """The checkpoints of a run, without the SHA-256 beside each, which a stranger leaves out."""
+    files = sorted((folder / "checkpoints").glob("*.ckpt"))
+    for path in files:
+        beside(path).unlink(missing_ok=True)
+    return files
 
 
 def _checkpoints(change: Change) -> Damage:
     def damage(folder: Path, witness: Witness) -> None:
-        for path in (folder / "checkpoints").iterdir():
+        for path in _strange(folder):
             write_checkpoint(path, change, witness)
 
     return damage
@@ -365,7 +375,7 @@ def _each(write: Callable[[Path, Witness], None]) -> Damage:
     """Replace both checkpoints by files of other kinds."""
 
     def damage(folder: Path, witness: Witness) -> None:
-        for path in (folder / "checkpoints").iterdir():
+        for path in _strange(folder):
             write(path, witness)
 
     return damage

@@ -224,7 +224,7 @@ def test_going_on_from_a_stranger_does_no_harm(name: str, scene: tuple[Path, Wit
     seen.unharmed()
     assert bool(words) != name.startswith(MAY_GO_ON) or name == "type: version='99.0'", words
     assert not words or str(folder) in words
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
 
 
 # ---- the other files of a run -------------------------------------------------------------------------------------
