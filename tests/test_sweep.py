@@ -17,6 +17,7 @@ from typing import Any
 import forked
 import pytest
 import torch
+from conftest import command
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -347,3 +348,12 @@ def test_gpus_are_counted_without_touching_them(tmp_path: Path, monkeypatch: pyt
         (tmp_path / bus).mkdir()
     share.gpus(1, 2)
     assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
+
+
+def test_a_sweep_has_a_folder_by_the_time_and_a_server_of_its_own(tmp_path: Path) -> None:
+    """Started as a user starts it: jobs come from a server that knows nothing but what it has imported."""
+    how = ["data=digits", "data.limit=60", "model.hidden=[8]", "trainer.max_epochs=1", "pictures=false"]
+    done = command("-m", *how, "logger=none", "seed=1,2", cwd=tmp_path, anew=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    assert {n: known["state"] for n, known in statuses(folder).items()} == {0: "done", 1: "done"}
