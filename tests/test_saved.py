@@ -102,6 +102,15 @@ def test_the_folder_of_temporary_files_is_not_used(tmp_path: Path, monkeypatch: 
     assert damage(path) is None
 
 
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".last.ckpt.tmp").symlink_to(victim)
+    save(tmp_path / "last.ckpt")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "last.ckpt").is_symlink()
+
+
 def flip(path: Path, place: int) -> None:
     whole = bytearray(path.read_bytes())
     whole[place] ^= 0b100

@@ -31,8 +31,9 @@ def replaced(path: Path, mode: str = "w", durable: bool = False, **how: Any) -> 
         durable: it is on the disk before it takes its place, and there after a power cut too.
     """
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link, to anywhere
     try:
-        with temporary.open(mode, **how) as file:
+        with open(temporary, mode, opener=_anew, **how) as file:
             yield file
             if durable:
                 file.flush()
@@ -46,6 +47,10 @@ def replaced(path: Path, mode: str = "w", durable: bool = False, **how: Any) -> 
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _anew(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o666)
 
 
 def _flush_folder(folder: Path) -> None:
