@@ -155,11 +155,15 @@ def _exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     half of the time of a small run, as there are seventy, and nobody reads them.
     """
     monkeypatch.setattr(torch.fx.traceback, "format_stack", list)
+    environment = dict(os.environ)
     torch.set_default_dtype(torch.float64)
     Distribution.set_default_validate_args(True)
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)  # also where a fixture of the module has changed it
+    if os.environ != environment:  # a command that was run here has set something
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

@@ -133,6 +133,7 @@ def _become(cwd: str, env: dict[str, str], said: list[str]) -> None:
     import numpy as np
 
     os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever has started the server in the background
     old = os.environ.get("PYTHONPATH")
     os.environ.clear()
     os.environ.update(env)

@@ -19,7 +19,7 @@ from conftest import command, composed
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from mistakes import BAD, arguments
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae_lightning import command_line
 from vae_lightning.check import problems
@@ -93,9 +93,15 @@ def _remembered() -> Iterator[None]:
     def whole(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
         return compose(overrides, hydra=True)
 
-    def again(overrides: Iterable[str] = (), *_: Any, **__: Any) -> tuple[DictConfig, dict[str, Any]]:
+    def again(
+        overrides: Iterable[str] = (), *_: Any, hydra: bool = False, **__: Any
+    ) -> tuple[DictConfig, dict[str, Any]]:
         config, choices = whole(tuple(overrides))
-        return config.copy(), dict(choices)
+        config = config.copy()
+        if not hydra:
+            with open_dict(config):
+                del config["hydra"]
+        return config, dict(choices)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "compose", again)

@@ -114,7 +114,7 @@ TAMPERED = [
     ("facts", None, "does not say how the model is made"),
     ("facts.shape", "abc", "says shape=abc, which cannot be"),
     ("facts.n_context", -1, "says n_context=-1, which cannot be"),
-    ("format", 2, "of another version"),
+    ("format", 99, "of another version"),
     ("weights", None, "not an export of vae_lightning"),
 ]
 

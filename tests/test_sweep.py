@@ -92,6 +92,7 @@ def resumed(own: Path) -> Callable[..., tuple[int, str]]:
     def run(*arguments: str, cwd: Path) -> tuple[int, str]:
         write(own, {})
         line = [sys.executable, "-m", "vae_lightning", "sweep.resume=sweep", f"--config-dir={own}", *arguments]
+        line.append("resume.override=[callback]")
         done = forked.run(line, cwd, forked.environment(PYTHONPATH=str(own)), timeout=240)
         return done.returncode, done.stdout + done.stderr
 
