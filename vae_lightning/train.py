@@ -20,25 +20,22 @@ from omegaconf import DictConfig
 from torch.distributions import Distribution
 
 from vae_lightning import objective, signals
+from vae_lightning.begun import begun, fitting, same_data
 from vae_lightning.build import NO_MEMORY, build_anneals, build_loss, build_model, make
 from vae_lightning.callback.checkpoints import checkpoints
 from vae_lightning.callback.fits import Fits
-from vae_lightning.callback.fitting import fitting
 from vae_lightning.callback.pictures import Pictures
 from vae_lightning.callback.progress import Progress, ProgressBar
 from vae_lightning.callback.pruning import pruning
 from vae_lightning.callback.resume import Resume
 from vae_lightning.callback.stop import Stop
-from vae_lightning.change import settle
 from vae_lightning.check import plain, problems
 from vae_lightning.checkpoint import describe, read_checkpoint
 from vae_lightning.data.images import Images
 from vae_lightning.errors import ConfigError, first_line
 from vae_lightning.lit import LitVAE
-from vae_lightning.opened import place
 from vae_lightning.ranks.together import Together
 from vae_lightning.results import device_name, results_of, show, write
-from vae_lightning.resume import find_checkpoint, run_folder
 
 log = logging.getLogger("vae_lightning")
 
@@ -61,7 +58,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         raise ConfigError("\n".join(f"{key}: {value}" for key, value in wrong.items()))
     quiet()
     Distribution.set_default_validate_args(config.debug)
-    resumed, checkpoint = _resumed(config)
+    resumed, checkpoint = begun(config)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  # some libraries draw from it
     torch.manual_seed(config.seed)
@@ -73,7 +70,7 @@ def prepare(config: DictConfig, choices: dict[str, Any], folder: Path) -> Run:
         minibatches_per_step=config.trainer.minibatches_per_step,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
     )
-    _same_data(checkpoint, data, config)
+    same_data(checkpoint, data, config)
     facts = {
         "shape": data.shape,
         "n_train": data.n_train,
@@ -203,36 +200,3 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", module="lightning.*")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
-
-
-def _resumed(config: DictConfig) -> tuple[Path | None, dict[str, Any]]:
-    """The checkpoint to go on from, and its content.
-
-    Raises:
-        ConfigError: there is none, nothing is left to do, or something that matters is told otherwise than before.
-    """
-    if config.ckpt is None:
-        return None, {}
-    path = find_checkpoint(config.ckpt)
-    checkpoint = read_checkpoint(path)
-    done, midst = place(checkpoint, path)
-    if done >= config.trainer.max_epochs and (run_folder(path) / "results.json").exists():
-        raise ConfigError(f"ckpt={path}: has its {done} epochs; say trainer.max_epochs={2 * done} to train on")
-    for change in settle(checkpoint["vae_lightning"]["config"], config, midst, path):
-        if change.key not in ("ckpt", "resume.override"):
-            log.info("going on with %s=%s; it was %s", change.key, change.now, change.before)
-    log.info("going on after epoch %d, step %d, of %s", done, checkpoint["global_step"], path)
-    return path, checkpoint
-
-
-def _same_data(checkpoint: dict[str, Any], data: Images, config: DictConfig) -> None:
-    """
-    Raises:
-        ConfigError: these are not the images that the run has begun with, and nobody has said that they may be others.
-    """
-    known = checkpoint.get("made_with", {}).get("data", data.sha256)
-    if known != data.sha256 and not any(key.partition(".")[0] == "data" for key in config.resume.override or []):
-        raise ConfigError(
-            f"ckpt={config.ckpt}: the images are not those that the run has begun with (their SHA-256 was {known}, "
-            f"and is {data.sha256}). Bring those back, or say resume.override=[data]"
-        )
