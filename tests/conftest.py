@@ -155,15 +155,20 @@ def _exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     half of the time of a small run, as there are seventy, and nobody reads them.
     """
     monkeypatch.setattr(torch.fx.traceback, "format_stack", list)
-    environment = dict(os.environ)
+    _as_at_the_start()
     torch.set_default_dtype(torch.float64)
     Distribution.set_default_validate_args(True)
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)  # also where a fixture of the module has changed it
-    if os.environ != environment:  # a command that was run here has set something
-        os.environ.clear()
-        os.environ.update(environment)
+    _as_at_the_start()
+
+
+def _as_at_the_start() -> None:
+    """A command that was run in this process, be it by a fixture, has set variables; others are forked without any."""
+    for name in os.environ.keys() - forked.STARTED.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(forked.STARTED)
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,13 @@ from typing import Any, BinaryIO
 
 # Read when a program runs, or seen to here; all other variables may be read while Python starts or torch is imported.
 LATE = {"PATH", "PYTEST_CURRENT_TEST", "PYTHONPATH", "VAE_LIGHTNING_DATA"}
+OWN = {"COLUMNS": "120", "OMP_NUM_THREADS": "1"}  # of every command line
+STARTED = dict(os.environ)  # what this process was started with
 
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a command line: lines of 120 characters, and one thread, as several share the cores."""
-    return {**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1", **more}
+    return {**os.environ, **OWN, **more}
 
 
 def run(
@@ -64,7 +66,7 @@ class Server:
 
     def __init__(self, python: str) -> None:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
-        self.env = environment()
+        self.env = {**STARTED, **OWN}
         self.process = subprocess.Popen([python, __file__], env=self.env, process_group=0, **pipes)
         atexit.register(self.process.communicate)  # it ends where its input does
 
