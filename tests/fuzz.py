@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vae_lightning.checkpoint import load, read_checkpoint
+from vae_lightning.checkpoint import FORMATS, load, read_checkpoint
 from vae_lightning.data import cifar10, dsprites
 from vae_lightning.data.cifar10 import Cifar10
 from vae_lightning.data.dsprites import DSprites
@@ -270,7 +270,7 @@ def targets(checkpoint: Path | None) -> dict[str, Target]:
         found["checkpoint"] = Target(
             [content],
             in_file("a.ckpt", read_checkpoint),
-            lambda value: isinstance(value, dict) and value["vae_lightning"]["format"] == 1,
+            lambda value: isinstance(value, dict) and value["vae_lightning"]["format"] in FORMATS,
             in_zip,
         )
         found["bits"] = Target(  # of a file that nothing was packed into again, what is read is what was written

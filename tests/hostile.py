@@ -323,7 +323,7 @@ CHECKPOINTS: dict[str, Change] = {
     **{f"type: callbacks={value!r}": _set("callbacks", to=value) for value in ([], "x", {"Progress": 3})},
     "type: Progress": _set("callbacks", "Progress", to={"seconds": "x", "images": None, "elapsed": []}),
     "type: scores": _state_of_best(best_model_score="x"),
-    "type: no scores": _state_of_best(best_k_models=3, best_model_path=7, kth_value="x", best_model_score=4),
+    "type: no scores": _state_of_best(best_k_models=3, best_model_path=7, kth_value="x"),
     **{f"type: optimizer_states={value!r}": _set("optimizer_states", to=value) for value in (None, [], [3], [{}])},
     "type: param_groups": _set("optimizer_states", 0, "param_groups", to="x"),
     "type: lr": _set("optimizer_states", 0, "param_groups", 0, "lr", to="x"),

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -314,9 +315,16 @@ def anew(place: Place, words: list[str], act: Callable[[subprocess.Popen[str]], 
     return said
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name: that of a socket in it may have a hundred characters."""
+    with tempfile.TemporaryDirectory(prefix="vae", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.long
-def test_whole_commands_write_where_they_say(tmp_path: Path) -> None:
-    found = Place(tmp_path).prepare()
+def test_whole_commands_write_where_they_say(short: Path) -> None:
+    found = Place(short).prepare()
     for words, outputs in COMMANDS:
         found.log.unlink(missing_ok=True)
         anew(found, words)
@@ -324,9 +332,9 @@ def test_whole_commands_write_where_they_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_explorer_is_of_this_machine_alone(tmp_path: Path) -> None:
+def test_the_explorer_is_of_this_machine_alone(short: Path) -> None:
     pytest.importorskip("gradio")
-    found = Place(tmp_path).prepare()
+    found = Place(short).prepare()
     anew(found, COMMANDS[0][0])
     found.log.unlink()
 
@@ -345,9 +353,9 @@ def test_the_explorer_is_of_this_machine_alone(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="a name of its own needs root")
-def test_a_machine_with_a_name_outside_is_not_heard_there(tmp_path: Path) -> None:
+def test_a_machine_with_a_name_outside_is_not_heard_there(short: Path) -> None:
     """gloo listens at the address that the name of the machine has."""
-    found = Place(tmp_path).prepare()
+    found = Place(short).prepare()
     outer = [
         line.split()[3].partition("/")[0]
         for line in subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True).stdout.splitlines()
@@ -355,9 +363,9 @@ def test_a_machine_with_a_name_outside_is_not_heard_there(tmp_path: Path) -> Non
     ]
     if not outer:
         pytest.skip("this machine has no other address")
-    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n{outer[0]} outside\n")
+    (short / "hosts").write_text(f"127.0.0.1 localhost\n{outer[0]} outside\n")
     command = " ".join([sys.executable, "-m", *COMMANDS[-1][0]]).replace("[", "'[").replace("]", "]'")
-    script = f"mount --bind {tmp_path}/hosts /etc/hosts && hostname outside && exec {command}"
+    script = f"mount --bind {short}/hosts /etc/hosts && hostname outside && exec {command}"
     with native() as sockets:
         done = subprocess.run(
             ["unshare", "-m", "-u", "sh", "-c", script], cwd=found.work, capture_output=True, text=True

@@ -99,6 +99,11 @@ def resumed(own: Path) -> Callable[..., tuple[int, str]]:
     return run
 
 
+def hears() -> None:
+    """Ctrl-C, also where the tests were started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="module")
 def sweep(own: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts `-m` with a callback that does harm to some of the seeds."""
@@ -111,7 +116,7 @@ def sweep(own: Path) -> Callable[..., subprocess.Popen[str]]:
         pipe = subprocess.PIPE
         group = {"start_new_session": True}  # as a terminal does, whose Ctrl-C goes to all of it
         return subprocess.Popen(
-            line, cwd=cwd, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, **group
+            line, cwd=cwd, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, preexec_fn=hears, **group
         )
 
     return start
