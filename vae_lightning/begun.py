@@ -46,8 +46,10 @@ def same_data(checkpoint: dict[str, Any], data: Images, config: DictConfig) -> N
     Raises:
         ConfigError: these are not the images that the run has begun with, and nobody has said that they may be others.
     """
-    known = checkpoint.get("made_with", {}).get("data", data.sha256)
-    if known != data.sha256 and not any(key.partition(".")[0] == "data" for key in config.resume.override or []):
+    known = checkpoint.get("made_with", {}).get("data")
+    if known is None or any(key.partition(".")[0] == "data" for key in config.resume.override or []):
+        return
+    if known != data.sha256:
         raise ConfigError(
             f"ckpt={config.ckpt}: the images are not those that the run has begun with (their SHA-256 was {known}, "
             f"and is {data.sha256}). Bring those back, or say resume.override=[data]"
@@ -70,5 +72,5 @@ def fitting(resumed: Path | None, progress: Progress) -> Iterator[None]:
     except Exception as error:
         if resumed is None or progress.begun or isinstance(error, ConfigError | NonFiniteError):
             raise
-        why = first_line(error) or type(error).__name__
+        why = first_line(error)
         raise UserError(f"{resumed}: does not fit the run that it is to continue ({why})") from error

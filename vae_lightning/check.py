@@ -98,10 +98,8 @@ def traits(target: str) -> Mapping[str, Any]:
         path = spec.submodule_search_locations or []
     if spec is None or not str(spec.origin).endswith(".py"):
         return {}
-    for node in _parse(Path(str(spec.origin))).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "TRAITS" for t in node.targets):
-            return dict(ast.literal_eval(node.value))
-    return {}
+    value = _assigned(_parse(Path(str(spec.origin))), "TRAITS")
+    return {} if value is None else dict(ast.literal_eval(value))
 
 
 def _base(tree: ast.Module, node: ast.stmt) -> str | None:
@@ -119,10 +117,16 @@ def _annotation(node: ast.expr | None) -> Any:
 
 
 def _constant(tree: ast.Module, name: str) -> Mapping[str, Any]:
+    value = _assigned(tree, name)
+    return {} if value is None else eval(ast.unparse(value), {**vars(vae_lightning.needs), "__builtins__": {}})
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """What a module's source gives to this name."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return eval(ast.unparse(node.value), {**vars(vae_lightning.needs), "__builtins__": {}})
-    return {}
+            return node.value
+    return None
 
 
 def nodes(config: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -132,4 +132,4 @@ def _size(argument: Any) -> int:
 
 def refused(path: Path | str, error: Exception) -> UserError:
     """The error where no model can be made as a file says."""
-    return UserError(f"{path}: no model can be made as it says ({first_line(error) or type(error).__name__})")
+    return UserError(f"{path}: no model can be made as it says ({first_line(error)})")

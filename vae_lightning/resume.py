@@ -103,7 +103,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         checkpoint = find_checkpoint(value).absolute()
     except ConfigError as error:
         raise ConfigError(f"ckpt={error}") from error
-    if (why := damage(checkpoint)) is not None:  # whose folder is then that of no run
+    if os.path.isfile(expanded(value)) and (why := damage(checkpoint)) is not None:  # in a folder it is whole already
         raise ConfigError(f"ckpt={checkpoint}: damaged, or not a checkpoint: {why}{instead(checkpoint)}")
     folder = inside(run_folder(checkpoint))
     try:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf._utils import get_yaml_loader
 
+from vae_lightning import override
 from vae_lightning.errors import ConfigError, UserError, first_line
 
 LARGEST = 16 * 2**20  # bytes of a YAML file: a sweep of ten thousand jobs has one of some kilobytes
@@ -107,8 +106,8 @@ def parsed(text: str, path: Path) -> Override:
         UserError: it is none.
     """
     try:
-        return OverridesParser.create().parse_override(text)
-    except (HydraException, RecursionError, ValueError) as error:
+        return override.parsed(text)
+    except ConfigError as error:
         raise UserError(f"{path}: {text!r} is no override") from error
 
 

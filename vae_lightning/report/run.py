@@ -109,7 +109,7 @@ def read(folder: Path, name: str) -> Run:
         try:
             return reader(path)
         except Exception as error:  # a stranger may have written anything into it
-            troubles.append(f"{what} is damaged and was left out ({first_line(error) or type(error).__name__})")
+            troubles.append(f"{what} is damaged and was left out ({first_line(error)})")
             return nothing
 
     config = attempt(".hydra/config.yaml", lambda path: flat(_mapping(read_yaml(path))), {})
